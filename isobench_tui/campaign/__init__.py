@@ -1,0 +1,1 @@
+"""WHAT to run: the campaign file, workloads, identities, patch lint. Reads files, nothing else."""

@@ -1,0 +1,1 @@
+"""The commands. Imports the rest lazily, so that `status` starts at once."""

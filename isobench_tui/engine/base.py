@@ -1,0 +1,204 @@
+"""What the runner asks of an engine, in the words of the design. Both engines answer with these models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+
+class EngineError(Exception):
+    """Base of what an engine raises. `failure` is the failure class that the retry table knows."""
+
+    failure = "engine_error"
+
+
+class EngineUnreachable(EngineError):
+    """The engine does not answer: no socket, refused, or a call outlived its timeout."""
+
+
+class ImageMissing(EngineError):
+    """Neither the engine nor the registry has the image."""
+
+    failure = "image_missing"
+
+
+class PullFailed(EngineError):
+    """The pull broke off; the message is the engine's own."""
+
+    failure = "pull_failed"
+
+
+class DiskFull(EngineError):
+    """The engine's file system, or ours, has no space left."""
+
+    failure = "disk_full"
+
+
+class GpuUnavailable(EngineError):
+    """The engine cannot give the GPUs that were asked for."""
+
+    failure = "driver_mismatch"
+
+
+class NameTaken(EngineError):
+    """Another workspace's container holds the name that guards our GPUs."""
+
+    def __init__(self, message: str, *, name: str, owner: str) -> None:
+        super().__init__(message)
+        self.name = name
+        self.owner = owner
+        """Workspace uuid of the holder, or `someone else` where the container carries no label of ours."""
+
+
+LayerState = Literal["waiting", "downloading", "extracting", "done", "exists"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    id: str
+    state: LayerState
+    done: int = 0
+    """Bytes (compressed)."""
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    layers: tuple[Layer, ...]
+    done: int
+    """Bytes over all layers whose size is known."""
+    total: int | None
+    """None until every layer's size is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    ref: str
+    """As the campaign names it."""
+    pinned: str
+    """What to run: `repo@sha256:…`, a local image id, or the folder (process)."""
+    digest: str | None
+    """`sha256:…` of the manifest; None for local-only images and folders."""
+    id: str | None
+    """Local image id once present."""
+    present: bool
+    """No fetch needed."""
+    size: int | None = None
+    """Bytes to fetch where known before, on disk once present."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    source: Path
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    attempt: str
+    workspace: str
+    """uuid of the workspace, from `meta`."""
+    name: str
+    """Container name: the engine-wide mutex of the lane's GPUs."""
+    image: ImageInfo
+    run_dir: Path
+    tree: Path | None = None
+    """Where the process engine copies the image folder; removed in cleanup."""
+    mounts: tuple[Mount, ...] = ()
+    gpus: tuple[str, ...] = ()
+    network: str = "none"
+    shm_size: int | None = None
+    memory: int | None = None
+    pids: int | None = None
+    cpuset: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+HandleState = Literal["created", "running", "ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """A launched attempt. `id` is the container id, or `pid:starttime:boot_id` of the driver process."""
+
+    attempt: str
+    name: str
+    id: str
+    run_dir: Path
+    state: HandleState
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How the driver ended, as the engine tells it (never as the driver claims, unless `claimed`)."""
+
+    code: int | None
+    signal: int | None = None
+    oom_killed: bool = False
+    error: str = ""
+    claimed: bool = False
+    """The code is the driver's own word: the process engine cannot reap a driver that another runner started."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskUsage:
+    path: Path
+    """The file system that matters: the engine's data-root, or the workspace."""
+    total: int
+    free: int
+    """Bytes available to an unprivileged process (statvfs f_bavail)."""
+
+
+class Engine(Protocol):
+    """Every call may raise EngineError; every call may be cancelled with its task."""
+
+    kind: Literal["docker", "process"]
+
+    async def check(self) -> str:
+        """Say in one line what answers (`docker 20.10.24 overlay2 /var/lib/docker`). Raises EngineUnreachable."""
+        ...
+
+    async def resolve(self, ref: str) -> ImageInfo:
+        """Pin a reference. Raises ImageMissing."""
+        ...
+
+    async def fetch(self, image: ImageInfo, on_progress: Callable[[PullProgress], None]) -> ImageInfo:
+        """Make the image present. Cancelled with its task."""
+        ...
+
+    async def launch(self, spec: LaunchSpec) -> Handle:
+        """Create and start; idempotent per attempt. Raises NameTaken, ImageMissing, GpuUnavailable."""
+        ...
+
+    async def wait(self, handle: Handle) -> Exit:
+        """Return when the driver has ended."""
+        ...
+
+    async def stop(self, handle: Handle, grace: float) -> Exit:
+        """SIGTERM, `grace` seconds, SIGKILL - the whole container or process tree."""
+        ...
+
+    async def inspect(self, handle: Handle) -> dict[str, object]:
+        """What the engine knows of it now, env values redacted; {} if it is gone."""
+        ...
+
+    async def remove(self, handle: Handle) -> None:
+        """Remove the container (or the tree and every process that carries the attempt). Quiet if it is gone."""
+        ...
+
+    async def adopt(self, workspace: str, runs: Path) -> list[Handle]:
+        """Everything of this workspace that the engine still holds, in any state."""
+        ...
+
+    async def remove_image(self, image: ImageInfo) -> bool:
+        """Remove OUR reference to the image; False if it is in use or gone."""
+        ...
+
+    async def usage(self) -> DiskUsage:
+        """statvfs of the engine's storage; never `docker system df`."""
+        ...
+
+    async def close(self) -> None: ...

@@ -1,0 +1,1 @@
+"""WHAT CAME OUT: parse, judge and diagnose - pure functions, text in, facts out."""

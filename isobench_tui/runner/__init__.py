@@ -1,0 +1,1 @@
+"""WHEN: the background process that works the queue - scheduler, attempt phases, retry policy, recovery."""

@@ -1,0 +1,1 @@
+"""WHO WATCHES: the Textual dashboard. The only package that may import textual."""
