@@ -51,7 +51,7 @@ class Workload(Frozen):
     model: str
     """As perf_command names it, before any override."""
     client: tuple[str, ...]
-    """Client argv with the placeholders above; `client[0]` is `python` or `vllm` as written, resolved by the driver."""
+    """Client argv with the placeholders above; `client[0]` is `python` or `vllm`, resolved by the driver."""
     server: tuple[str, ...] = ()
     """Server argv (serving only), `server[0]` = `python`; empty for the offline modes."""
     model_ids: tuple[str, ...] = ()

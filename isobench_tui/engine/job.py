@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from isobench_tui.campaign.models import Mode, Override
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 EXIT_OK = 0
 """Every trial ran and the server, where there is one, answered 200 afterwards."""
@@ -54,7 +54,7 @@ class TrialJob(_Model):
 
 
 class Deadlines(_Model):
-    """Seconds on the boot clock (CLOCK_BOOTTIME), each from the start of its phase; `overall` from the driver's start."""
+    """Seconds on CLOCK_BOOTTIME, each from the start of its phase; `overall` from the start of the driver."""
 
     setup: float
     server: float
