@@ -35,6 +35,8 @@ class ClientResult:
     """Measured window in seconds."""
     disagreements: tuple[str, ...] = ()
     """Where the printed block and the JSON differ beyond rounding."""
+    problems: tuple[str, ...] = ()
+    """What was left out and why: a metric that is not finite or negative, a result file that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,70 @@
+"""Everything about one attempt that the judgement rests on, and how it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from isobench_tui.campaign.models import Workload
+from isobench_tui.results.models import TrialFacts
+from isobench_tui.results.text import LogBytes, clean, clip
+
+SETUP_LOG = "setup.log"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFacts:
+    """One attempt at its end. Events are the driver's claims; exit code, signal and OOM are the engine's word."""
+
+    workload: Workload
+    events: tuple[Mapping[str, object], ...] = ()
+    """Lines of events.jsonl, parsed, in order; what was no object is left out."""
+    trials: tuple[TrialFacts, ...] = ()
+    logs: Mapping[str, LogBytes] = field(default_factory=dict)
+    """File name in the run directory -> whole log: `setup.log`, `server.log`, `client-00.log` …"""
+    exit_code: int | None = None
+    """Of the driver; None where a signal ended it, or nothing ever ran."""
+    signal: int | None = None
+    oom_killed: bool = False
+    """The engine says that the kernel killed a process of the container for memory."""
+    engine_failure: tuple[str, str] | None = None
+    """Failure class and message of what the engine or a phase before the driver raised."""
+    timed_out: str | None = None
+    """Phase whose deadline the runner enforced."""
+    cancelled: bool = False
+    interrupted: bool = False
+    """Stopped by the operator to run again, or lost with its runner: no result of its own."""
+    patched: bool = False
+    """The job carries a patch."""
+    min_window_s: float = 30
+
+    def of(self, name: str) -> list[Mapping[str, object]]:
+        """The events of this name, in order."""
+        return [event for event in self.events if event.get("event") == name]
+
+    def last(self, name: str) -> Mapping[str, object] | None:
+        """The last event of this name."""
+        found = self.of(name)
+        return found[-1] if found else None
+
+    def log_names(self, start: str) -> list[str]:
+        """Names of the logs that begin so, in order."""
+        return sorted(name for name in self.logs if name.startswith(start))
+
+
+def event_text(event: Mapping[str, object], key: str, limit: int = 500) -> str:
+    """A string of an event, cleaned and clipped; empty if it is missing or none."""
+    value = event.get(key)
+    return clip(clean(value[: 4 * limit]).strip(), limit) if isinstance(value, str) else ""
+
+
+def event_int(event: Mapping[str, object], key: str) -> int | None:
+    """An integer of an event; None if it is missing or none."""
+    value = event.get(key)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def event_names(event: Mapping[str, object], key: str) -> list[str]:
+    """A list of strings of an event, cleaned; empty if it is missing or none."""
+    value = event.get(key)
+    return [clip(clean(item), 200) for item in value if isinstance(item, str)] if isinstance(value, list) else []
