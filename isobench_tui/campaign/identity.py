@@ -1,4 +1,4 @@
-"""Fingerprints (may two results be compared?) and identities (is this the same job?), both sha256 of canonical JSON."""
+"""Fingerprints (may two results be compared?) and identities (is it the same job?): sha256 of canonical JSON."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def fingerprint(workload: Workload) -> str:
 def identity(job: JobSpec, settings: Settings) -> str:
     """64 hex digits: two jobs of equal identity are one row of the queue.
 
-    Covers campaign, task, arm, agent, repeat, workload as written, image reference, patch, server args, env, setup and
-    limits. Deadlines, lanes and housekeeping are not part of it: who raises a timeout keeps the results so far.
+    Covers campaign, task, arm, agent, repeat, workload as written, image reference, patch, server args, env, setup
+    and limits. Deadlines, lanes and housekeeping are not part of it: who raises a timeout keeps the results so far.
     """
     return _sha256(
         {
-            "job": job.model_dump(mode="json", exclude={"fingerprint"}),
+            "job": job.model_dump(mode="json", exclude={"fingerprint": True, "workload": {"override": {"reason"}}}),
             "engine": settings.engine,
             "container": settings.container.model_dump(mode="json"),
             "trials": settings.trials,

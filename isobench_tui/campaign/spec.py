@@ -48,9 +48,14 @@ def _variable(value: str) -> str:
     return value
 
 
+def looks_secret(name: str) -> bool:
+    """Whether an environment variable of that name probably holds a secret."""
+    return bool(_SECRET.search(name))
+
+
 def _open_variable(value: str) -> str:
     _variable(value)
-    if _SECRET.search(value):
+    if looks_secret(value):
         raise rejected(
             "looks like a secret, and everything here is stored and shown",
             f'[model] secrets = ["{value}"], the value in the environment of `isobench run`',

@@ -1,0 +1,219 @@
+"""What would run, in order, said before anything starts: for a terminal, and as JSON."""
+
+from __future__ import annotations
+
+import base64
+import shlex
+import textwrap
+from typing import Any
+
+from isobench_tui.campaign.argv import is_option
+from isobench_tui.campaign.identity import identity, job_id
+from isobench_tui.campaign.models import Finding, JobSpec, Override, PlannedTask, Submission
+from isobench_tui.campaign.patchlint import read
+from isobench_tui.campaign.problems import plain
+
+_WIDTH = 80
+
+
+def render_plan(submission: Submission) -> str:
+    """The plan as plain text; columns fit 80, only references, paths and single options may be longer."""
+    numbers = _image_numbers(submission)
+    parts = [_head(submission), _images(numbers), _order(submission, numbers)]
+    parts += [_task(submission, task, numbers) for task in submission.tasks]
+    tasks = {task.commit[:8] for task in submission.tasks}
+    rest = [finding for finding in submission.findings if finding.where.split(":")[0] not in tasks]
+    if rest:
+        parts.append(["findings", *_findings(rest, named=True)])
+    return "\n\n".join("\n".join(plain(line).rstrip() for line in part) for part in parts if part) + "\n"
+
+
+def plan_json(submission: Submission) -> dict[str, Any]:
+    """The plan as JSON: `campaign`, `settings`, `jobs` in order, `tasks`, `findings`."""
+    return {
+        "campaign": submission.name,
+        "file": submission.spec_path,
+        "settings": submission.settings.model_dump(mode="json"),
+        "jobs": [
+            {"position": position, "id": job_id(identity(job, submission.settings)), **_job(job)}
+            for position, job in enumerate(submission.jobs)
+        ],
+        "tasks": [
+            {
+                "commit": task.commit,
+                "parent": task.parent,
+                "fingerprint": task.fingerprint,
+                "workload": task.workload.model_dump(mode="json"),
+            }
+            for task in submission.tasks
+        ],
+        "findings": [finding.model_dump(mode="json") for finding in submission.findings],
+    }
+
+
+def _job(job: JobSpec) -> dict[str, Any]:
+    return job.model_dump(mode="json", exclude={"workload"}) | {"mode": job.workload.mode}
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _seconds(value: float) -> str:
+    for unit, size in (("h", 3600), ("m", 60)):
+        if value >= size and value % size == 0:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}s"
+
+
+def _head(submission: Submission) -> list[str]:
+    settings = submission.settings
+    lanes = ["GPU " + ",".join(lane.gpus) if lane.gpus else "no GPU" for lane in settings.lanes]
+    runs = _count(settings.trials, "trial") + (
+        f" after {_count(settings.warmups, 'warm-up')}" * bool(settings.warmups)
+    )
+    timeouts = settings.timeouts
+    shown = ("image", "setup", "server", "measure")
+    deadlines = ", ".join(f"{name} {_seconds(getattr(timeouts, name))}" for name in shown)
+    head = [
+        f"campaign {submission.name}: {_count(len(submission.jobs), 'job')}, {_count(len(submission.tasks), 'task')}",
+        f"  file       {submission.spec_path}",
+        f"  engine     {settings.engine}" + (f" at {settings.docker_host}" if settings.docker_host else ""),
+        f"  lanes      {'; '.join(lanes)}",
+        f"  attempt    {runs}",
+        f"  deadlines  {deadlines}",
+    ]
+    if settings.simulated:
+        head.insert(1, "  SIMULATED: nothing here measures vLLM")
+    return head
+
+
+def _image_numbers(submission: Submission) -> dict[str, int]:
+    refs = dict.fromkeys(job.image for job in submission.jobs)
+    return {ref: number for number, ref in enumerate(refs, 1)}
+
+
+def _images(numbers: dict[str, int]) -> list[str]:
+    return ["images", *(f"  {f'[{number}]':>5}  {ref}" for ref, number in numbers.items())]
+
+
+def _order(submission: Submission, numbers: dict[str, int]) -> list[str]:
+    rows = [("#", "commit", "arm / agent", "repeat", "mode", "image", "patch")]
+    for position, job in enumerate(submission.jobs, 1):
+        rows.append(
+            (
+                str(position),
+                job.commit[:8],
+                job.agent or job.arm,
+                str(job.repeat + 1),
+                job.workload.mode,
+                f"[{numbers[job.image]}]",
+                (job.patch_sha256 or "-")[:12],
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    right = {0, 3}
+    lines = [
+        "  ".join(
+            cell.rjust(w) if i in right else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    return ["order", *("  " + line for line in lines)]
+
+
+def _task(submission: Submission, task: PlannedTask, numbers: dict[str, int]) -> list[str]:
+    workload = task.workload
+    short = task.commit[:8]
+    lines = [
+        f"task {short}  parent {task.parent[:8]}  {workload.mode}  fingerprint {task.fingerprint[:12]}",
+        *_arms(submission, task, numbers),
+        f"  model     {workload.model}",
+        *_override(workload.override),
+        *_argv("client", workload.client),
+        *(_argv("server", workload.server) if workload.server else []),
+    ]
+    lines += [f"  env       {name}={shlex.quote(value)}" for name, value in sorted(workload.env.items())]
+    lines += [f"  setup     {command}" for command in workload.setup]
+    if workload.dataset:
+        lines.append(f"  dataset   {workload.dataset}")
+    lines.append(f"  expects   {_expected(task)}")
+    mine = [f for f in submission.findings if f.where.split(":")[0] == short]
+    return lines + [line for f in mine for line in _findings([f], named=f.where != short)]
+
+
+def _arms(submission: Submission, task: PlannedTask, numbers: dict[str, int]) -> list[str]:
+    arms: dict[tuple[str, str], JobSpec] = {}
+    for job in submission.jobs:
+        if job.commit == task.commit:
+            arms.setdefault((job.arm, job.agent), job)
+    lines = []
+    for (arm, agent), job in arms.items():
+        text = f"  {arm:<8}  image [{numbers[job.image]}]"
+        if agent:
+            text += f"  {agent}  patch {(job.patch_sha256 or '')[:12]}{_touched(submission, job)}"
+        lines.append(text)
+    return lines
+
+
+def _touched(submission: Submission, job: JobSpec) -> str:
+    data = submission.patches.get(job.patch_sha256 or "")
+    if data is None:
+        return ""
+    paths = [path for path in read(base64.b64decode(data)).paths if path]
+    return f" ({_count(len(paths), 'file')})"
+
+
+def _override(override: Override | None) -> list[str]:
+    if override is None:
+        return []
+    when = ""
+    if override.before_vllm and override.decided is None:
+        when = f"only if the image's vLLM is older than {override.before_vllm}"
+    elif override.before_vllm:
+        when = "whatever the image's vLLM: the task says override = true"
+    else:
+        when = "always"
+    lines = [f"  override  {override.use}", f"            {when}"]
+    return lines + ([f"            because: {override.reason}"] if override.reason else [])
+
+
+def _argv(label: str, argv: tuple[str, ...]) -> list[str]:
+    """A command line, broken before options so that it can be read and copied."""
+    groups: list[list[str]] = [[]]
+    for word in argv:
+        if is_option(word) and word != "-m":
+            groups.append([])
+        groups[-1].append(word)
+    lines = [""]
+    for text in (shlex.join(group) for group in groups if group):
+        if lines[-1] and len(lines[-1]) + len(text) + 15 > _WIDTH:
+            lines.append("  " + text)
+        else:
+            lines[-1] += (" " if lines[-1] else "") + text
+    ends = [" \\"] * (len(lines) - 1) + [""]
+    return [
+        f"  {label if i == 0 else '':<8}  {line}{end}" for i, (line, end) in enumerate(zip(lines, ends, strict=True))
+    ]
+
+
+def _expected(task: PlannedTask) -> str:
+    workload = task.workload
+    parts = [_count(workload.asked, "request") if workload.asked is not None else "no fixed number of requests"]
+    if workload.output_tokens is not None:
+        parts.append(_count(workload.output_tokens, "output token"))
+    if workload.seeds:
+        parts.append("seeds " + ", ".join(str(seed) for seed in workload.seeds))
+    if workload.writes_result:
+        parts.append("a result file")
+    return ", ".join(parts)
+
+
+def _findings(findings: list[Finding], *, named: bool) -> list[str]:
+    lines: list[str] = []
+    for finding in findings:
+        text = f"{finding.where}: {finding.text}" if named else finding.text
+        wrapped = textwrap.wrap(text, _WIDTH - 12, break_long_words=False, break_on_hyphens=False)
+        lines += [f"  {finding.level if i == 0 else '':<8}  {line}" for i, line in enumerate(wrapped)]
+    return lines
