@@ -32,7 +32,7 @@ class ErrorLine:
 
 _HINT = re.compile(
     rb"rror|ERROR|xception|CRITICAL|FATAL|Fatal|Exit|Interrupt|Killed|fault|No space left|not found|denied|FAILED"
-    rb"|\*\*\*\*"
+    rb"|can't open|\*\*\*\*"
 )
 """Bytes that every line of interest holds: most lines of a large log are dropped by this alone."""
 _PROCESS = re.compile(r"\((\w[\w.-]*)[^()]*\bpid=\d+[^()]*\)\s?|\[rank\d+\]:\s?")

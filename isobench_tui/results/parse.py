@@ -21,6 +21,7 @@ MAX_JSON = 64 * 1024**2
 """Bytes of a result file that are accepted; vLLM's detailed files take about 1 KiB a request."""
 MAX_METRICS = 200
 """Metrics kept of one run: a hostile file may name any number of percentiles."""
+_EXACT = 2**53
 MAX_WORDS = 20
 """Problems, and disagreements, that are listed."""
 
@@ -164,8 +165,8 @@ def _float(value: object) -> float | None:
 
 
 def _count(value: float | None) -> int | None:
-    """A number that counts something, as int; None for fractions, negatives and what is not finite."""
-    if value is None or not math.isfinite(value) or value < 0 or value != int(value):
+    """A number that counts something, as int; None for fractions, negatives, NaN and what no float holds exactly."""
+    if value is None or not 0 <= value <= _EXACT or value != int(value):
         return None
     return int(value)
 
