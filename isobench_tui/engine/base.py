@@ -42,6 +42,12 @@ class GpuUnavailable(EngineError):
     failure = "driver_mismatch"
 
 
+class EnvBroken(EngineError):
+    """The image cannot run the driver: no python3, another architecture."""
+
+    failure = "env_broken"
+
+
 class NameTaken(EngineError):
     """Another workspace's container holds the name that guards our GPUs."""
 
@@ -155,7 +161,8 @@ class DiskUsage:
 class Engine(Protocol):
     """Every call may raise EngineError; every call may be cancelled with its task."""
 
-    kind: Literal["docker", "process"]
+    @property
+    def kind(self) -> Literal["docker", "process"]: ...
 
     async def check(self) -> str:
         """Say in one line what answers (`docker 20.10.24 overlay2 /var/lib/docker`). Raises EngineUnreachable."""

@@ -1,0 +1,146 @@
+"""`logs`: the files of an attempt in the order of its phases, cleaned of what a terminal would obey."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sqlite3
+import sys
+import time
+from dataclasses import dataclass
+
+from isobench_tui.cli.words import safe
+from isobench_tui.store import db, query
+from isobench_tui.store.answer import NOT_FOUND, OK, Rejected
+from isobench_tui.store.rundir import Hostile, RunDir
+from isobench_tui.store.selectors import Selector, resolve
+from isobench_tui.store.workspace import Workspace, find
+
+CHUNK = 256 * 1024
+MAX_LINE = 4096
+"""Characters of a line that are shown."""
+POLL_S = 0.2
+
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.")
+_LOG = re.compile(r"(setup|server|client-\d+|driver)\.log")
+_ORDER = {"driver": 0, "setup": 1, "server": 2, "client": 3}
+
+
+@dataclass(slots=True)
+class _Tail:
+    """How far one log was printed."""
+
+    offset: int = 0
+    number: int = 0
+    rest: bytes = b""
+
+
+def logs(options: argparse.Namespace) -> int:
+    workspace = find(options.workspace)
+    connection = db.open_store(workspace)
+    job = _choose(connection, options.selector)
+    printer = _Printer(as_json=options.json, only=options.file)
+    shown: set[str] = set()
+    while True:
+        attempt = _attempt(connection, job["id"], options)
+        # the state is read before the files: what was written before the end is then surely seen
+        over = not options.follow or _ended(workspace, connection, job["id"])
+        if attempt is not None:
+            if attempt not in shown:
+                shown.add(attempt)
+                printer.start(attempt)
+            printer.print_new(RunDir(workspace.run_dir(attempt)))
+        if over:
+            break
+        time.sleep(POLL_S)
+    printer.flush()
+    if not shown:
+        raise Rejected(f"{job['id']} has not run yet", NOT_FOUND)
+    return OK
+
+
+def _choose(connection: sqlite3.Connection, text: str) -> sqlite3.Row:
+    """Of several jobs the running one, else the one whose attempt is newest, else the first in the queue."""
+    jobs = resolve(connection, Selector((text,)))
+    newest = {
+        row["job_id"]: row["at"]
+        for row in connection.execute("SELECT job_id, max(started_at) AS at FROM attempts GROUP BY job_id")
+    }
+    best = max(jobs, key=lambda job: (job["running"] is not None, newest.get(job["id"], "")))
+    if len(jobs) > 1:
+        name = f"{best['commit_sha'][:8]}:{best['agent'] or best['arm']}#{best['repeat'] + 1}"
+        print(f"isobench: {len(jobs)} jobs match, showing {best['id']} ({name})", file=sys.stderr)
+    return best
+
+
+def _attempt(connection: sqlite3.Connection, job: str, options: argparse.Namespace) -> str | None:
+    rows = query.attempts(connection, job)
+    if options.attempt is not None:
+        key = next((str(row["id"]) for row in rows if row["number"] == options.attempt), None)
+        if key is None:
+            raise Rejected(f"{job} has no attempt {options.attempt}; it has {len(rows)}", NOT_FOUND)
+        return key
+    return str(rows[-1]["id"]) if rows else None
+
+
+def _ended(workspace: Workspace, connection: sqlite3.Connection, job: str) -> bool:
+    state = connection.execute("SELECT state FROM jobs WHERE id = ?", (job,)).fetchone()["state"]
+    return state in {"done", "skipped"} or not workspace.locked()
+
+
+class _Printer:
+    """Prints what is new of every log of an attempt, complete lines first."""
+
+    def __init__(self, *, as_json: bool, only: str | None) -> None:
+        self._json = as_json
+        self._only = only.removesuffix(".log") if only else None
+        self._tails: dict[str, _Tail] = {}
+
+    def start(self, attempt: str) -> None:
+        self.flush()
+        self._tails = {}
+        if not self._json:
+            print(f"== {attempt}", flush=True)
+
+    def print_new(self, run_dir: RunDir) -> None:
+        names = [name for name in run_dir.names() if _LOG.fullmatch(name) and self._only in (None, name[:-4])]
+        for name in sorted(names, key=lambda name: (_ORDER[re.split(r"[-.]", name)[0]], name)):
+            tail = self._tails.setdefault(name, _Tail())
+            while data := self._read(run_dir, name, tail.offset):
+                tail.offset += len(data)
+                *lines, tail.rest = (tail.rest + data).split(b"\n")
+                if len(tail.rest) > CHUNK:
+                    lines.append(tail.rest)
+                    tail.rest = b""
+                for line in lines:
+                    self._print(name, tail, line)
+        sys.stdout.flush()
+
+    def flush(self) -> None:
+        """Last lines that never got their newline."""
+        for name, tail in self._tails.items():
+            if tail.rest:
+                self._print(name, tail, tail.rest)
+                tail.rest = b""
+
+    def _print(self, name: str, tail: _Tail, line: bytes) -> None:
+        tail.number += 1
+        # of a progress bar only what would still be on the screen
+        last = line.rstrip(b"\r").rsplit(b"\r", 1)[-1].decode(errors="replace")
+        text = safe(_CONTROL.sub("", last).expandtabs())
+        if len(text) > MAX_LINE:
+            text = f"{text[:MAX_LINE]} … {len(text) - MAX_LINE} more characters"
+        if self._json:
+            print(json.dumps({"file": name, "line": tail.number, "text": text}))
+        else:
+            print(f"{name[:-4]:<9} | {text}")
+
+    @staticmethod
+    def _read(run_dir: RunDir, name: str, offset: int) -> bytes:
+        try:
+            return run_dir.read_at(name, offset, CHUNK)
+        except Hostile as error:
+            if offset == 0:
+                print(f"isobench: {error}", file=sys.stderr)
+            return b""

@@ -1,0 +1,62 @@
+"""`isobench`: read the command line, import what the command needs, turn known errors into one line and a code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+from isobench_tui.cli.parser import build
+
+INTERRUPTED = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns its exit code (0, 1, 2, 3, 4 or 130, as the README says)."""
+    options = build().parse_args(argv)
+    module, _, function = options.call.partition(":")
+    try:
+        code: int = getattr(importlib.import_module(f"isobench_tui.cli.{module}"), function)(options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # the reader of our pipe has gone; nothing is left to say, and nothing more may be written at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        known = _known(error)
+        if known is None:
+            raise
+        text, code = known
+        for line in text.splitlines():
+            print(f"isobench: {line}", file=sys.stderr)
+    return code
+
+
+def _known(error: Exception) -> tuple[str, int] | None:
+    """(text, exit code) of an error that is the user's to mend; None for a fault of ours."""
+    from isobench_tui.store.answer import ENGINE, USAGE, Rejected
+    from isobench_tui.store.workspace import WorkspaceError
+
+    if isinstance(error, Rejected):
+        return error.answer.text, error.answer.exit_code
+    if isinstance(error, WorkspaceError):
+        return str(error), USAGE
+    if "isobench_tui.campaign.problems" in sys.modules:
+        from isobench_tui.campaign.problems import SpecError
+
+        if isinstance(error, SpecError):
+            return str(error), USAGE
+    if "isobench_tui.engine.base" in sys.modules:
+        from isobench_tui.engine.base import EngineError
+
+        if isinstance(error, EngineError):
+            return str(error), ENGINE
+    if isinstance(error, OSError):
+        return str(error), USAGE
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

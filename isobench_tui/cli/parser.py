@@ -1,0 +1,122 @@
+"""The grammar of the command line. Each command names the function that does it; nothing is imported here."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from isobench_tui import __version__
+
+_EPILOG = """\
+SEL names jobs: a job id, COMMIT (4 or more hex digits), COMMIT:ARM (baseline, human, agent), COMMIT:AGENT.
+exit codes: 0 done and all valid, 1 done with failures or invalid results, 2 usage or campaign file error,
+3 engine unreachable, 4 no such campaign or job, 130 interrupted.
+"""
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser of `isobench`."""
+    parser = argparse.ArgumentParser(
+        prog="isobench",
+        description="Run long campaigns of containerized vLLM benchmarks, one at a time.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"isobench {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _running(commands)
+    _reading(commands)
+    _steering(commands)
+    return parser
+
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+
+
+def _add(commands: Commands, name: str, call: str, text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name, help=text, description=text, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.set_defaults(call=call, command=name)
+    parser.add_argument(
+        "--workspace", metavar="DIR", help="folder of the database and runs (default: $ISOBENCH_WORKSPACE)"
+    )
+    return parser
+
+
+def _running(commands: Commands) -> None:
+    run = _add(commands, "run", "run:run", "submit a campaign, start the runner where none lives, and follow")
+    run.add_argument("file", metavar="FILE", nargs="?", help="campaign file; without it, go on with what is queued")
+    run.add_argument("--detach", action="store_true", help="return as soon as the runner works")
+    attach = _add(commands, "attach", "run:attach", "follow what the runner does; ctrl-c only detaches")
+    attach.add_argument("--campaign", metavar="NAME", help="follow this campaign until it ends")
+    demo = _add(commands, "demo", "demo:demo", "run a simulated campaign: no Docker, no GPU, about two minutes")
+    demo.add_argument("--detach", action="store_true", help="return as soon as the runner works")
+
+
+def _reading(commands: Commands) -> None:
+    plan = _add(commands, "plan", "plan:plan", "print what would run, in order; starts nothing")
+    plan.add_argument("file", metavar="FILE", help="campaign file")
+    plan.add_argument("--json", action="store_true", help="for programs")
+    status = _add(commands, "status", "status:status", "the queue, what runs now, and the disk")
+    status.add_argument("--campaign", metavar="NAME", help="only this campaign")
+    status.add_argument("--json", action="store_true", help="for programs")
+    logs = _add(commands, "logs", "logs:logs", "the logs of a job's newest attempt, in the order of its phases")
+    logs.add_argument("selector", metavar="SEL", help="a job; of several, the running or newest one")
+    logs.add_argument("-f", "--follow", action="store_true", help="follow across phases until the job ends")
+    logs.add_argument("--attempt", type=int, metavar="N", help="an older attempt (1 is the first)")
+    logs.add_argument("--file", metavar="NAME", help="only this log: setup, server, client-00, …")
+    logs.add_argument("--json", action="store_true", help="one object a line: file, line, text")
+    export = _add(commands, "export", "export:export", "the result table")
+    export.add_argument("--campaign", metavar="NAME", help="only this campaign")
+    export.add_argument("--format", choices=("md", "csv", "json"), default="md", help="default: md")
+    export.add_argument("--json", dest="format", action="store_const", const="json", help="same as --format json")
+    export.add_argument("-o", "--output", metavar="PATH", help="write to a file instead of standard output")
+    snapshot = _add(
+        commands, "snapshot", "snapshot:snapshot", "a consistent copy of the workspace, also while it runs"
+    )
+    snapshot.add_argument("target", metavar="DIR", help="a folder that does not exist yet")
+
+
+def _steering(commands: Commands) -> None:
+    pause = _add(commands, "pause", "control:pause", "start nothing new; what is measured runs to its end")
+    pause.add_argument("--now", action="store_true", help="also stop what runs; it goes back to the front")
+    pause.add_argument("--campaign", metavar="NAME", help="only this campaign")
+    _waits(pause)
+    resume = _add(commands, "resume", "control:resume", "undo a pause, also one that the runner made itself")
+    resume.add_argument("--campaign", metavar="NAME", help="only this campaign")
+    for name, text in (
+        ("skip", "skip every unfinished job of SEL; a running one is cancelled"),
+        ("retry", "undo a skip, or queue a new attempt of an ended job"),
+        ("hold", "leave queued jobs where they are, but do not start them"),
+        ("release", "undo a hold"),
+        ("stop", "kill the running attempt (of SEL); its job goes back to the front"),
+        ("move", "change the order of queued jobs"),
+    ):
+        command = _add(commands, name, "control:select", text)
+        _selects(command)
+        if name in {"skip", "stop"}:
+            _waits(command)
+        if name == "move":
+            place = command.add_mutually_exclusive_group(required=True)
+            place.add_argument("--first", action="store_true", help="before everything else of its campaign")
+            place.add_argument("--last", action="store_true", help="behind everything else of its campaign")
+            place.add_argument("--after", metavar="SEL", help="behind this job or commit")
+    cancel = _add(commands, "cancel", "control:cancel", "skip all that is left of a campaign")
+    cancel.add_argument("campaign", metavar="CAMPAIGN")
+    _waits(cancel)
+    shutdown = _add(commands, "shutdown", "control:shutdown", "end the runner after the running attempt")
+    shutdown.add_argument("--now", action="store_true", help="at once; what runs goes on and is adopted later")
+    shutdown.add_argument("--at", metavar="TIME", help="ISO 8601 or HH:MM; start nothing that would overrun it")
+    _waits(shutdown)
+
+
+def _selects(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("selectors", metavar="SEL", nargs="*", help="jobs, see below")
+    parser.add_argument("--campaign", metavar="NAME", help="only jobs of this campaign")
+    parser.add_argument("--failed", action="store_true", help="only jobs that ended without a valid success")
+
+
+def _waits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--wait", action="store_true", help="return when it has happened, not when it is accepted")

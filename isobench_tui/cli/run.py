@@ -1,0 +1,168 @@
+"""`run` and `attach`: submit, make sure that a runner lives, follow in plain text."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from isobench_tui.cli.follow import Follower
+from isobench_tui.store import commands, db, live, query
+from isobench_tui.store.answer import OK, USAGE, Rejected
+from isobench_tui.store.workspace import Workspace, WorkspaceError, find
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from isobench_tui.campaign.models import Settings, Submission
+
+START_S = 30.0
+"""Seconds that a new runner may take until it beats."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Submit FILE (or go on with what is queued), start the runner, follow unless detached."""
+    workspace = find(options.workspace)
+    campaign = None
+    if options.file is None:
+        connection = db.create_store(workspace) if workspace.database.exists() else db.open_store(workspace)
+        if not query.waiting(connection, None) and not query.open_attempts(connection):
+            print("nothing is queued here; give a campaign file")
+            return OK
+    else:
+        from isobench_tui.campaign.load import load
+
+        submission = load(Path(options.file))
+        campaign = submission.name
+        connection = submit(workspace, submission)
+    return start_and_follow(workspace, connection, campaign, detach=options.detach)
+
+
+def attach(options: argparse.Namespace) -> int:
+    """Follow what there is; starts and changes nothing."""
+    workspace = find(options.workspace)
+    connection = db.open_store(workspace)
+    if options.campaign is not None:
+        from isobench_tui.store.selectors import campaign_id
+
+        campaign_id(connection, options.campaign)
+    return follow(workspace, connection, Follower(workspace, connection, options.campaign))
+
+
+def submit(workspace: Workspace, submission: Submission) -> sqlite3.Connection:
+    """Check what can be checked before anything is queued, then queue it. Raises EngineError, Rejected."""
+    errors = [f"{f.where}: {f.text}" for f in submission.findings if f.level == "error"]
+    if errors:
+        raise Rejected("\n".join(errors), USAGE)
+    workspace.create()
+    said = asyncio.run(_check_engine(submission.settings, workspace))
+    _keep_secrets(submission.settings)
+    connection = db.create_store(workspace)
+    answer = commands.call(workspace, connection, "submit", submission.model_dump(mode="json"))
+    if answer.exit_code != OK:
+        raise Rejected(answer.text, answer.exit_code)
+    simulated = " (SIMULATED: its numbers are not measurements of vLLM)" if submission.settings.simulated else ""
+    print(f"{answer.text}{simulated}\nengine: {said}\nworkspace: {workspace.root}")
+    return connection
+
+
+def start_and_follow(
+    workspace: Workspace, connection: sqlite3.Connection, campaign: str | None, *, detach: bool
+) -> int:
+    """The rest of `run`, once the queue is as it shall be."""
+    follower = Follower(workspace, connection, campaign)
+    if query.waiting(connection, None) or query.open_attempts(connection):
+        ensure_runner(workspace, connection)
+    if detach:
+        print(f"the runner works on; `isobench attach{_where(workspace)}` follows it")
+        return OK
+    return follow(workspace, connection, follower, restart=True)
+
+
+def follow(
+    workspace: Workspace,
+    connection: sqlite3.Connection,
+    follower: Follower,
+    *,
+    restart: bool = False,
+) -> int:
+    """Print the story until the campaign's end. ctrl-c detaches and says how to come back."""
+    try:
+        while not follower.step():
+            if restart and not workspace.locked():
+                ensure_runner(workspace, connection)
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        print(f"\ndetached; the campaign goes on. `isobench attach{_where(workspace)}` comes back")
+        raise
+    return follower.summary()
+
+
+def ensure_runner(workspace: Workspace, connection: sqlite3.Connection) -> None:
+    """Return once a runner lives that will not end before it has seen our commands. Raises WorkspaceError."""
+    deadline = time.monotonic() + START_S
+    child: subprocess.Popen[bytes] | None = None
+    while time.monotonic() < deadline:
+        beat = live.get(connection, live.RUNNER_KEY)
+        if workspace.locked():
+            mine = child is None or (beat is not None and beat[1]["pid"] == child.pid)
+            if mine and beat is not None and beat[1]["state"] != "ending":
+                return
+        elif child is None or child.poll() is not None:
+            if not (query.waiting(connection, None) or query.open_attempts(connection)):
+                return
+            if child is not None and child.returncode not in {0, 5}:  # 5: another one was quicker
+                raise WorkspaceError(f"the runner did not start:\n{_tail(workspace.runner_log)}")
+            child = spawn(workspace)
+        time.sleep(0.05)
+    raise WorkspaceError(f"the runner did not start within {START_S:.0f} s; see {workspace.runner_log}")
+
+
+def spawn(workspace: Workspace) -> subprocess.Popen[bytes]:
+    """A runner in a session of its own: it outlives this terminal."""
+    with workspace.runner_log.open("ab") as log:
+        workspace.runner_log.chmod(0o600)
+        return subprocess.Popen(
+            [sys.executable, "-m", "isobench_tui.runner", "--workspace", str(workspace.root)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+        )
+
+
+async def _check_engine(settings: Settings, workspace: Workspace) -> str:
+    from isobench_tui.runner.services import make_engine
+
+    engine = make_engine(settings, workspace)
+    try:
+        return await engine.check()
+    finally:
+        await engine.close()
+
+
+def _keep_secrets(settings: Settings) -> None:
+    if not settings.secrets:
+        return
+    from isobench_tui.store import secrets
+
+    secrets.save(settings.secrets)
+    absent = secrets.missing(settings.secrets)
+    if absent:
+        raise Rejected(
+            f"[model].secrets names {', '.join(absent)}, which the environment lacks; set it and run again"
+        )
+
+
+def _where(workspace: Workspace) -> str:
+    default = find(None).root
+    return "" if workspace.root == default else f" --workspace {workspace.root}"
+
+
+def _tail(path: Path) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-8:])

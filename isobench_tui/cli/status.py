@@ -1,0 +1,195 @@
+"""`status`: the queue, what runs now, and the disk. Reads the store and nothing else, so that it starts at once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sqlite3
+from typing import Any
+
+from isobench_tui.cli.words import bytes_text, clock, safe, span
+from isobench_tui.store import db, live, query
+from isobench_tui.store.answer import OK
+from isobench_tui.store.attempts import MEAN
+from isobench_tui.store.clock import ago
+from isobench_tui.store.selectors import campaign_id
+from isobench_tui.store.workspace import Workspace, find
+
+STALE_S = 20.0
+"""A heartbeat older than this is worth a word although the lock is held."""
+
+_HEADLINE = {"serving": "output_throughput", "throughput": "tokens_per_second", "latency": "avg_latency"}
+"""Mode -> the metric that a row shows; the same table as `results.metrics`, checked by a test."""
+
+
+def status(options: argparse.Namespace) -> int:
+    workspace = find(options.workspace)
+    connection = db.open_store(workspace)
+    if options.campaign is not None:
+        campaign_id(connection, options.campaign)
+    found = gather(workspace, connection, options.campaign)
+    if options.json:
+        print(json.dumps(found, indent=1))
+    else:
+        _print(found)
+    return OK
+
+
+def gather(workspace: Workspace, connection: sqlite3.Connection, campaign: str | None) -> dict[str, Any]:
+    """Everything that `status` shows, for programs."""
+    with db.snapshot(connection):
+        names = [row for row in query.campaigns(connection) if campaign in (None, row["name"])]
+        return {
+            "workspace": str(workspace.root),
+            "runner": _runner(workspace, connection),
+            "paused": query.pause_state(connection),
+            "campaigns": [
+                {
+                    "name": row["name"],
+                    "state": row["state"],
+                    "paused": row["paused"] is not None,
+                    "simulated": bool(row["simulated"]),
+                    "jobs": query.tally_json(query.tally(connection, row["name"])),
+                }
+                for row in names
+            ],
+            "running": [_running(connection, row) for row in query.open_attempts(connection)],
+            "disk": query.disk(connection),
+            "jobs": [_job(connection, row) for row in query.jobs(connection, campaign)],
+        }
+
+
+def _runner(workspace: Workspace, connection: sqlite3.Connection) -> dict[str, Any]:
+    beat = live.get(connection, live.RUNNER_KEY)
+    alive = workspace.locked()
+    if beat is None:
+        return {"alive": alive, "heartbeat": None}
+    at, value = beat
+    return {
+        "alive": alive,
+        "heartbeat": at,
+        "age_s": round(ago(at), 1),
+        "pid": value["pid"],
+        "state": value["state"] if alive else "not alive",
+        "engine": value["engine"],
+    }
+
+
+def _running(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
+    phase = query.live_phase(connection, row["id"])
+    pull = query.live_pull(connection, row["id"])
+    return {
+        "attempt": row["id"],
+        "job": row["job_id"],
+        "commit": row["commit_sha"],
+        "arm": row["arm"],
+        "agent": row["agent"],
+        "repeat": row["repeat"] + 1,
+        "lane": row["lane"],
+        "stopping": row["stop"],
+        "phase": row["phase"],
+        "phase_s": round(ago(phase.since), 1) if phase else None,
+        "deadline_s": phase.deadline_s if phase else None,
+        "detail": phase.detail if phase else "",
+        "tokens_per_s": phase.tokens_per_s if phase else None,
+        "pull": {"done": pull.done, "total": pull.total, "rate": pull.rate, "eta": pull.eta} if pull else None,
+    }
+
+
+def _job(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
+    name = _HEADLINE.get(row["mode"], "")
+    value = connection.execute(
+        "SELECT m.value, m.unit FROM metrics m JOIN attempts a ON a.id = m.attempt_id WHERE a.job_id = ? "
+        "AND a.outcome = 'success' AND m.trial = ? AND m.name = ? ORDER BY a.number DESC LIMIT 1",
+        (row["id"], MEAN, name),
+    ).fetchone()
+    return {
+        "id": row["id"],
+        "campaign": row["campaign"],
+        "commit": row["commit_sha"],
+        "arm": row["arm"],
+        "agent": row["agent"],
+        "repeat": row["repeat"] + 1,
+        "mode": row["mode"],
+        "model": row["model"],
+        "state": row["state"],
+        "outcome": row["outcome"],
+        "valid": None if row["valid"] is None else bool(row["valid"]),
+        "failure": row["failure"],
+        "reason": row["reason"] or (row["why"] if row["state"] == "done" else "") or "",
+        "metric": name if value else None,
+        "value": value["value"] if value else None,
+        "unit": value["unit"] if value else None,
+        "attempt": row["attempt"],
+    }
+
+
+def _print(found: dict[str, Any]) -> None:
+    for campaign in found["campaigns"]:
+        jobs = campaign["jobs"]
+        words = [
+            f"{jobs[key]} {key}" for key in ("valid", "invalid", "failed", "skipped", "held", "left") if jobs[key]
+        ]
+        notes = [word for word in ("paused", "simulated") if campaign[word]]
+        if campaign["state"] != "active":
+            notes.append(campaign["state"])
+        print(f"campaign {campaign['name']}{_brackets(notes)}: {jobs['total']} jobs, {', '.join(words)}")
+    _print_runner(found)
+    for disk in found["disk"]:
+        print(f"disk     {disk['path']}: {bytes_text(disk['free'])} free of {bytes_text(disk['total'])}")
+    for now in found["running"]:
+        print(f"now      {_who(now)} {_phase(now)}")
+    if found["jobs"]:
+        print()
+        width = max(len(_who(job)) for job in found["jobs"])
+        for job in found["jobs"]:
+            print(f"{job['id']}  {_who(job):<{width}}  {job['mode']:<10}  {_outcome(job)}".rstrip())
+
+
+def _print_runner(found: dict[str, Any]) -> None:
+    runner, pause = found["runner"], found["paused"]
+    if not runner["alive"]:
+        since = f", last heartbeat {clock(runner['heartbeat'])}" if runner.get("heartbeat") else ""
+        print(f"runner   not alive{since}; `isobench run` starts it")
+    else:
+        late = f", but silent for {span(runner['age_s'])}" if runner.get("age_s", 0) > STALE_S else ""
+        engine = f", {runner['engine']}" if runner.get("engine") else ""
+        print(f"runner   {runner.get('state', 'starting')}, pid {runner.get('pid')}{engine}{late}")
+    if pause is not None and pause["kind"] == "pause":
+        word = "pausing" if found["running"] else "paused"
+        print(f"queue    {word} by {pause['by']} since {clock(pause['at'])}; `isobench resume` goes on")
+    elif pause is not None:
+        print(f"queue    paused itself at {clock(pause['at'])}: {pause['failure']}: {safe(pause['reason'])}")
+
+
+def _phase(now: dict[str, Any]) -> str:
+    text = str(now["phase"])
+    if now["phase_s"] is not None:
+        text += f" {span(now['phase_s'])} of {span(now['deadline_s'])}"
+    if now["detail"]:
+        text += f", {safe(now['detail'])}"
+    if now["tokens_per_s"] is not None:
+        text += f", {now['tokens_per_s']:.0f} tok/s"
+    if now["pull"]:
+        text += f", {bytes_text(now['pull']['done'])}"
+        text += f" of {bytes_text(now['pull']['total'])}" if now["pull"]["total"] else ""
+    if now["stopping"]:
+        text += " (cancelling)"
+    return text
+
+
+def _who(job: dict[str, Any]) -> str:
+    return f"{job['commit'][:8]}:{job['agent'] or job['arm']}#{job['repeat']}"
+
+
+def _outcome(job: dict[str, Any]) -> str:
+    if job["state"] != "done":
+        return str(job["state"]) + _brackets([safe(job["reason"])] if job["reason"] else [])
+    if job["outcome"] == "success":
+        value = f" {job['value']:.2f} {job['unit']}" if job["value"] is not None else ""
+        return f"{'valid' if job['valid'] else 'INVALID'}{value}"
+    return f"{job['outcome'].upper()} {job['failure']}: {safe(job['reason'])}"
+
+
+def _brackets(notes: list[str]) -> str:
+    return f" ({', '.join(notes)})" if notes else ""

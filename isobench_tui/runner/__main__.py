@@ -1,0 +1,55 @@
+"""`python -m isobench_tui.runner --workspace DIR`: the background process that works the queue."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+
+from isobench_tui.runner.scheduler import Scheduler
+from isobench_tui.runner.writer import Writer
+from isobench_tui.store import db, events
+from isobench_tui.store.workspace import Locked, Workspace, WorkspaceError
+
+
+async def _work(workspace: Workspace) -> None:
+    writer = Writer(workspace)
+    reader = db.connect(workspace.database)
+    try:
+        uuid = str(await writer.run(db.meta, "uuid"))
+        scheduler = Scheduler(workspace, writer, uuid)
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, scheduler.ending.set)
+        await writer.run(db.set_meta, "shutdown", None)
+        await writer.run(events.add, "runner", f"the runner starts, pid {os.getpid()}")
+        await scheduler.run(reader)
+    finally:
+        reader.close()
+        writer.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="isobench runner")
+    parser.add_argument("--workspace", required=True, type=Path)
+    workspace = Workspace(parser.parse_args().workspace.resolve())
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.umask(0o077)
+    try:
+        with workspace.lock("isobench runner"), contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(_work(workspace))
+    except Locked as locked:
+        print(locked, file=sys.stderr)  # noqa: T201 - runner.log is our only output
+        return 5
+    except WorkspaceError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The circuit breaker: faults of the machine pause the queue, burn no job, and are probed again with back-off.
+
+Its state is one row of `meta`, so that it outlives the runner.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from dataclasses import asdict, dataclass
+
+from isobench_tui.runner.policy import backoff
+from isobench_tui.store import events
+from isobench_tui.store.clock import now
+from isobench_tui.store.db import meta, set_meta
+
+KEY = "breaker"
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """Why the queue paused itself."""
+
+    at: str
+    failure: str
+    reason: str
+    tries: int
+    probe_at: float | None
+    """Unix seconds of the next probe; None: only an operator's `resume` helps."""
+
+
+def read(connection: sqlite3.Connection) -> Breaker | None:
+    value = meta(connection, KEY)
+    return None if value is None else Breaker(**json.loads(str(value)))
+
+
+def trip(connection: sqlite3.Connection, failure: str, reason: str, *, probe: bool = True) -> None:
+    """Pause the queue, or lengthen the pause that is on already."""
+    old = read(connection)
+    tries = old.tries + 1 if old is not None else 0
+    wait = backoff(tries)
+    state = Breaker(
+        at=old.at if old is not None else now(),
+        failure=failure,
+        reason=reason,
+        tries=tries,
+        probe_at=time.time() + wait if probe else None,
+    )
+    set_meta(connection, KEY, json.dumps(asdict(state)))
+    how = f"looking again in {wait:.0f} s" if probe else "`isobench resume` goes on"
+    if old is None or old.reason != reason:
+        events.add(connection, "paused", f"the queue paused itself: {failure}: {reason}; {how}")
+
+
+def reset(connection: sqlite3.Connection) -> None:
+    """The fault is gone."""
+    if read(connection) is not None:
+        set_meta(connection, KEY, None)
+        events.add(connection, "resumed", "the fault is gone, the queue goes on")

@@ -1,0 +1,220 @@
+"""What came out of an attempt: its run directory read once, judged, and made into the rows of one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from isobench_tui.engine.base import EngineError, Exit, Handle
+from isobench_tui.engine.job import INSPECT_FILE, SERVER_LOG, SETUP_LOG
+from isobench_tui.results.classes import blame_for
+from isobench_tui.results.facts import AttemptFacts, event_text
+from isobench_tui.results.judge import judge
+from isobench_tui.results.models import Diagnosis, Evidence, TrialFacts, Verdict
+from isobench_tui.results.parse import parse_client
+from isobench_tui.runner import breaker, jobfile, policy, preflight
+from isobench_tui.runner.eventlog import EventLog
+from isobench_tui.runner.services import Services
+from isobench_tui.store import db
+from isobench_tui.store.attempts import Done, Ending, Requeue, Trial
+from isobench_tui.store.rundir import Hostile, RunDir
+
+if TYPE_CHECKING:
+    from isobench_tui.runner.attempt import Order
+
+
+@dataclass(slots=True)
+class HostFacts:
+    """What the runner itself saw of an attempt; at most one of the reasons is set."""
+
+    exit: Exit | None = None
+    stopped: bool = False
+    interrupted: str | None = None
+    timeout: tuple[str, str] | None = None
+    """(phase, sentence)"""
+    refused: tuple[str, str] | None = None
+    """(class, sentence): preflight found that it cannot run."""
+    engine: tuple[str, str] | None = None
+    """(class, the engine's own words)"""
+
+
+def note(facts: HostFacts, error: Exception) -> None:
+    """File what ended an attempt under the right head."""
+    from isobench_tui.runner.attempt import PhaseTimeout, Stopped
+
+    match error:
+        case Stopped():
+            facts.stopped = True
+        case PhaseTimeout():
+            facts.timeout = (error.phase, str(error))
+        case preflight.Refused():
+            facts.refused = (error.failure, str(error))
+        case EngineError():
+            facts.engine = (error.failure, str(error))
+        case _:
+            facts.refused = ("unknown", f"the harness itself failed: {type(error).__name__}: {error}")
+
+
+async def gather(
+    services: Services, order: Order, run_dir: RunDir, handle: Handle | None, facts: HostFacts
+) -> Ending:
+    """Read everything, judge it. The fate is decided later, inside the transaction."""
+    if handle is not None:
+        try:
+            seen = await services.engine.inspect(handle)
+        except EngineError as error:
+            seen = {"error": str(error)}
+        run_dir.write(INSPECT_FILE, json.dumps(seen, indent=1, default=str).encode())
+    return await asyncio.to_thread(_read, order, run_dir, facts)
+
+
+def without_files(facts: HostFacts) -> Ending:
+    """The ending of an attempt whose files could not be read in time."""
+    verdict = _own_verdict(facts) or Verdict(
+        "failed", diagnosis=Diagnosis("unknown", "undetermined", "not collected")
+    )
+    return Ending(verdict, Done(), counts=True)
+
+
+def decide(connection: sqlite3.Connection, attempt: str, ending: Ending, max_attempts: int) -> Ending:
+    """Apply the retry policy with the counters of the job as they are now."""
+    row = connection.execute(
+        "SELECT a.stop, j.counted, j.interruptions FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = ?",
+        (attempt,),
+    ).fetchone()
+    decision = policy.decide(
+        ending.verdict,
+        stop=row["stop"],
+        counted=row["counted"],
+        interruptions=row["interruptions"],
+        max_attempts=max_attempts,
+    )
+    return replace(ending, fate=decision.fate, counts=decision.counts)
+
+
+def pause_queue(connection: sqlite3.Connection, order: Order, ending: Ending) -> None:
+    """Trip the breaker for a fault of the machine, or for one class over several tasks."""
+    diagnosis = ending.verdict.diagnosis
+    failure = diagnosis.failure if diagnosis else None
+    if failure is not None and policy.RULES.get(failure, policy.DEFAULT).pauses and isinstance(ending.fate, Requeue):
+        assert diagnosis is not None
+        breaker.trip(connection, failure, diagnosis.reason)
+        return
+    if ending.verdict.outcome in {"cancelled", "interrupted"}:
+        return
+    value = db.meta(connection, "same_failure")
+    seen = policy.same_failure(json.loads(str(value)) if value else {}, failure, order.task)
+    db.set_meta(connection, "same_failure", json.dumps(seen))
+    limit = order.settings.same_failure
+    if failure is not None and len(seen.get(failure, [])) >= limit:
+        db.set_meta(connection, "same_failure", None)
+        reason = f"{limit} different tasks running failed with it, so it is hardly a patch"
+        breaker.trip(connection, failure, reason, probe=False)
+
+
+def _read(order: Order, run_dir: RunDir, facts: HostFacts) -> Ending:
+    log = EventLog(run_dir)
+    log.read()
+    trials = _trials(order, run_dir, log.seen)
+    python = log.last("python") or {}
+    override = log.last("override") or {}
+    spec = order.spec
+    used = event_text(override, "use") if override.get("applied") is True else spec.workload.model
+    verdict = _own_verdict(facts) or _judge(order, run_dir, facts, log.seen, trials)
+    exit_ = facts.exit or Exit(code=None)
+    return Ending(
+        verdict,
+        Done(),
+        counts=True,
+        exit_code=exit_.code,
+        signal=exit_.signal,
+        oom_killed=exit_.oom_killed,
+        vllm_version=event_text(python, "vllm_version") or None,
+        model_used=used,
+        trials=trials,
+        files=run_dir.digest(),
+    )
+
+
+def _own_verdict(facts: HostFacts) -> Verdict | None:
+    """Where the runner itself knows the end, nothing in the files can change it."""
+    if facts.refused is not None:
+        failure, reason = facts.refused
+        proof = Evidence(file="preflight", line=0, text=reason)
+        return Verdict("failed", diagnosis=Diagnosis(failure, blame_for(failure, patched=False), reason, proof))
+    if facts.timeout is not None and facts.timeout[0] not in {"setup", "server", "measure"}:
+        phase, reason = facts.timeout
+        proof = Evidence(file=phase, line=0, text=reason)
+        return Verdict("timed_out", diagnosis=Diagnosis("timeout", "infra", reason, proof))
+    return None
+
+
+def _judge(
+    order: Order, run_dir: RunDir, facts: HostFacts, seen: list[dict[str, Any]], trials: tuple[Trial, ...]
+) -> Verdict:
+    exit_ = facts.exit or Exit(code=None)
+    ended_itself = exit_.code == 0
+    return judge(
+        AttemptFacts(
+            workload=order.spec.workload,
+            events=tuple(seen),
+            trials=tuple(trial.facts for trial in trials),
+            logs=_logs(run_dir, trials),
+            exit_code=exit_.code,
+            signal=exit_.signal,
+            oom_killed=exit_.oom_killed,
+            engine_failure=facts.engine,
+            timed_out=facts.timeout[0] if facts.timeout else None,
+            # a stop that came after the driver's own good end changes nothing
+            cancelled=facts.stopped and not ended_itself,
+            interrupted=facts.interrupted is not None,
+            patched=order.patch is not None,
+            min_window_s=order.settings.min_window_s,
+        )
+    )
+
+
+def _logs(run_dir: RunDir, trials: tuple[Trial, ...]) -> dict[str, bytes]:
+    names = [SETUP_LOG, SERVER_LOG, *(f"client-{trial.facts.index:02d}.log" for trial in trials)]
+    return {name: data for name in names if (data := _safe(run_dir, name))}
+
+
+def _trials(order: Order, run_dir: RunDir, seen: list[dict[str, Any]]) -> tuple[Trial, ...]:
+    """One row for each run of the client that ended, as the driver tells it; what it printed is parsed anew."""
+    planned = {trial.index: trial for trial in jobfile.trials(order.spec, order.settings)}
+    found: dict[int, Trial] = {}
+    started: dict[int, float] = {}
+    for event in seen:
+        index = event.get("index")
+        if event["event"] != "trial" or not isinstance(index, int) or index not in planned:
+            continue
+        if event.get("state") == "start":
+            started[index] = float(event["at"])
+            continue
+        plan = planned[index]
+        result = parse_client(
+            order.spec.workload.mode, _safe(run_dir, plan.log), _safe(run_dir, plan.result) if plan.result else None
+        )
+        argv = event.get("argv")
+        found[index] = Trial(
+            facts=TrialFacts(index, plan.counted, _int(event.get("exit_code")), result),
+            argv=tuple(map(str, argv)) if isinstance(argv, list) else plan.argv,
+            seed=plan.seed,
+            signal=_int(event.get("signal")),
+            seconds=float(event["at"]) - started[index] if index in started else None,
+        )
+    return tuple(found[index] for index in sorted(found))
+
+
+def _int(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _safe(run_dir: RunDir, name: str) -> bytes:
+    try:
+        return run_dir.read(name)
+    except Hostile:
+        return b""

@@ -1,0 +1,37 @@
+"""What must hold before an attempt touches the engine."""
+
+from __future__ import annotations
+
+import shutil
+
+from isobench_tui.campaign.models import JobSpec, Settings
+from isobench_tui.campaign.patchlint import lint
+from isobench_tui.engine.base import DiskFull
+from isobench_tui.store import secrets
+from isobench_tui.store.workspace import Workspace
+
+MIN_FREE = 512 * 1024**2
+"""Bytes that the workspace's file system must have free: logs, results and the database live there."""
+
+
+class Refused(Exception):
+    """The attempt cannot run; `failure` is the class of why."""
+
+    def __init__(self, failure: str, reason: str) -> None:
+        super().__init__(reason)
+        self.failure = failure
+
+
+def check(workspace: Workspace, spec: JobSpec, settings: Settings, patch: bytes | None) -> None:
+    """Raises Refused for what only the operator can mend, DiskFull for what time or he can."""
+    free = shutil.disk_usage(workspace.root).free
+    if free < MIN_FREE:
+        raise DiskFull(f"{workspace.root} has {free / 1024**2:.0f} MiB free, {MIN_FREE // 1024**2} MiB are needed")
+    absent = secrets.missing(settings.secrets)
+    if absent:
+        raise Refused(
+            "harness_misconfig", f"no value stored for {', '.join(absent)}; set it and `isobench run` again"
+        )
+    if spec.patch_sha256 is not None:
+        if {finding.kind for finding in lint(patch or b"")} & {"empty", "only_nested_patch"}:
+            raise Refused("patch_empty", "the patch changes no source file; a run would measure the baseline")

@@ -1,0 +1,331 @@
+"""The loop that works the queue: commands in, attempts out, one lane at a time each."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+import time
+from dataclasses import dataclass, field
+
+from isobench_tui.campaign.models import JobSpec, Settings
+from isobench_tui.engine.base import Engine, EngineError
+from isobench_tui.runner import breaker, monitor, recovery
+from isobench_tui.runner.attempt import Attempt, Order
+from isobench_tui.runner.services import Services, container_name, make_engine
+from isobench_tui.runner.writer import Writer
+from isobench_tui.store import attempts, commands, db, events, live, query
+from isobench_tui.store.clock import seconds
+from isobench_tui.store.workspace import Workspace
+
+TICK_S = 0.2
+HEARTBEAT_S = 5.0
+LINGER_S = 1.0
+"""How long an idle runner waits for a last command before it ends."""
+
+
+@dataclass(slots=True)
+class Scheduler:
+    """One workspace's runner. `run` returns when nothing is left to do or it was told to end."""
+
+    workspace: Workspace
+    writer: Writer
+    uuid: str
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set by signals and by `shutdown --now`: leave at once, what runs is adopted later."""
+    _engine: Engine | None = None
+    _engine_key: tuple[str, str | None] | None = None
+    _engine_text: str = ""
+    _lanes: dict[int, tuple[Attempt, asyncio.Task[None]]] = field(default_factory=dict)
+    _probing: bool = False
+
+    async def run(self, reader: sqlite3.Connection) -> None:
+        """Recover, then turn until there is nothing left to do."""
+        await self._beat("starting")
+        background = [asyncio.create_task(self._heartbeat()), asyncio.create_task(self._watch_disk())]
+        try:
+            await self._recover_until_done()
+            await self._turn_until_idle(reader)
+        finally:
+            for task in [*background, *(task for _, task in self._lanes.values())]:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+            if self._engine is not None:
+                await self._engine.close()
+
+    async def _turn_until_idle(self, reader: sqlite3.Connection) -> None:
+        version, idle_since = -1, time.monotonic()
+        while not self.ending.is_set():
+            moved = query.data_version(reader)
+            if moved != version:
+                version = moved
+                if commands.pending(reader):
+                    await self.writer.plain(commands.drain)
+            await self._pass_on_stops()
+            if await self._shut_down():
+                return
+            started = await self._fill_lanes()
+            if started or self._lanes or await self.writer.run(_has_work):
+                idle_since = time.monotonic()
+            elif time.monotonic() - idle_since > LINGER_S and await self.writer.run(_try_end):
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.ending.wait(), TICK_S)
+
+    async def _fill_lanes(self) -> bool:
+        """Start an attempt on every free lane that has a job waiting; says whether one was started."""
+        self._reap()
+        gate = await self._gate()
+        if gate == "closed":
+            return False
+        started = False
+        lanes = await self.writer.run(_lane_count)
+        for lane in range(lanes):
+            if lane in self._lanes or (gate == "probe" and self._lanes):
+                continue
+            order = await self.writer.run(_take, lane)
+            if order is None:
+                break
+            await self._launch(order, probing=gate == "probe")
+            started = True
+        return started
+
+    async def _gate(self) -> str:
+        """`open`, `closed`, or `probe`: one attempt may try whether the fault is gone."""
+        state = await self.writer.run(breaker.read)
+        if state is None:
+            return "open"
+        if state.probe_at is None or time.time() < state.probe_at or self._probing:
+            return "closed"
+        if self._engine is not None:
+            try:
+                await self._engine.check()
+            except EngineError as error:
+                await self.writer.run(breaker.trip, error.failure, str(error))
+                return "closed"
+        return "probe"
+
+    async def _launch(self, order: Order, *, probing: bool) -> None:
+        attempt = Attempt(await self._services(order.settings), order, self._engine_trouble)
+        self._probing = self._probing or probing
+        self._lanes[order.lane] = (attempt, asyncio.create_task(self._work(attempt, probing=probing)))
+
+    async def _work(self, attempt: Attempt, *, probing: bool) -> None:
+        try:
+            ending = await attempt.run()
+            failure = ending.verdict.diagnosis.failure if ending.verdict.diagnosis else None
+            if probing and not await self.writer.run(_tripped_by, failure):
+                await self.writer.run(breaker.reset)
+        finally:
+            if probing:
+                self._probing = False
+
+    async def _engine_trouble(self, error: EngineError) -> None:
+        await self.writer.run(breaker.trip, error.failure, str(error))
+
+    def _reap(self) -> None:
+        """Free lanes whose attempt is over; an attempt that raised is a fault of ours and ends the runner loudly."""
+        for lane, (_, task) in list(self._lanes.items()):
+            if task.done():
+                del self._lanes[lane]
+                task.result()
+
+    async def _pass_on_stops(self) -> None:
+        if not self._lanes:
+            return
+        wished = await self.writer.run(_stops)
+        for attempt, _ in self._lanes.values():
+            if attempt.id in wished:
+                attempt.stop.set()
+
+    async def _shut_down(self) -> bool:
+        order = await self.writer.run(_shutdown_order)
+        if order is None:
+            return False
+        if not order["now"] and self._lanes:
+            return False
+        return await self.writer.run(_end_on_order)
+
+    async def _services(self, settings: Settings) -> Services:
+        key = (settings.engine, settings.docker_host)
+        if self._engine is None or key != self._engine_key:
+            if self._engine is not None:
+                await self._engine.close()
+            self._engine, self._engine_key = make_engine(settings, self.workspace), key
+        return Services(self.workspace, self.uuid, self.writer, self._engine)
+
+    async def _recover_until_done(self) -> None:
+        """An engine that does not answer is waited for; until then nothing is started."""
+        while not self.ending.is_set():
+            try:
+                await self._recover()
+            except EngineError as error:
+                await self.writer.run(breaker.trip, error.failure, str(error))
+                state = await self.writer.run(breaker.read)
+                wait = 5.0 if state is None or state.probe_at is None else max(1.0, state.probe_at - time.time())
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.ending.wait(), min(wait, 15.0))
+            else:
+                return
+
+    async def _recover(self) -> None:
+        settings = await self.writer.run(_newest_settings)
+        if settings is None:
+            return
+        services = await self._services(settings)
+        assert self._engine is not None
+        self._engine_text = await self._engine.check()
+        left = await self.writer.run(recovery.unfinished)
+        handles = await self._engine.adopt(self.uuid, self.workspace.runs)
+        found = await asyncio.to_thread(recovery.reconcile, left, handles, self.workspace)
+        await self.writer.run(recovery.tell, found)
+        for orphan in found.orphans:
+            await self._engine.remove(orphan)
+        state = await self.writer.run(breaker.read)
+        if state is not None and state.failure == "engine_error" and state.probe_at is not None:
+            await self.writer.run(breaker.reset)
+        for takeover in found.takeovers:
+            order = await self.writer.run(_order_of, takeover.left.attempt)
+            attempt = Attempt(services, order, self._engine_trouble, handle=takeover.handle)
+            if takeover.left.collected:
+                work: asyncio.Task[None] = asyncio.create_task(attempt.cleanup())
+            else:
+                work = asyncio.create_task(_adopt(attempt, takeover))
+            lane = order.lane if order.lane not in self._lanes else max(self._lanes) + 1
+            self._lanes[lane] = (attempt, work)
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_S)
+            await self._beat("running" if self._lanes else "idle")
+
+    async def _beat(self, state: str) -> None:
+        import os
+
+        await self.writer.run(live.put, live.RUNNER_KEY, live.LiveRunner(os.getpid(), state, self._engine_text))
+
+    async def _watch_disk(self) -> None:
+        while True:
+            await monitor.sample(self.writer, self.workspace, self._engine)
+            await asyncio.sleep(monitor.EVERY_S)
+
+
+async def _adopt(attempt: Attempt, takeover: recovery.Takeover) -> None:
+    await attempt.adopt(takeover.handle, finished=takeover.finished)
+
+
+def _take(connection: sqlite3.Connection, lane: int) -> Order | None:
+    """Give the next queued job an attempt on a lane, in the transaction that makes it running."""
+    if db.meta(connection, "pause") is not None:
+        return None
+    row = connection.execute(
+        "SELECT j.* FROM jobs j JOIN campaigns c ON c.id = j.campaign_id WHERE j.state = 'queued' "
+        "AND c.paused IS NULL AND c.state = 'active' AND NOT EXISTS "
+        "(SELECT 1 FROM attempts a WHERE a.job_id = j.id AND a.state = 'open') "
+        "ORDER BY j.campaign_id, j.position LIMIT 1"
+    ).fetchone()
+    if row is None or not _in_time(connection, row):
+        return None
+    settings = _settings(connection, row["campaign_id"])
+    if lane >= len(settings.lanes):
+        return None
+    attempt = attempts.open_attempt(connection, row, lane, container_name(settings.lanes[lane]))
+    return _order(row, attempt, lane, settings)
+
+
+def _in_time(connection: sqlite3.Connection, job: sqlite3.Row) -> bool:
+    """With `shutdown --at`, nothing starts whose median duration so far would overrun the time."""
+    order = _shutdown_order(connection)
+    if order is None or not order["at"]:
+        return order is None
+    rows = connection.execute(
+        "SELECT started_at, closed_at FROM attempts a JOIN jobs j ON j.id = a.job_id "
+        "WHERE a.state = 'closed' AND j.campaign_id = ?",
+        (job["campaign_id"],),
+    ).fetchall()
+    spent = sorted(seconds(row["closed_at"]) - seconds(row["started_at"]) for row in rows)
+    expected = spent[len(spent) // 2] if spent else 0.0
+    return time.time() + expected <= seconds(order["at"])
+
+
+def _order_of(connection: sqlite3.Connection, attempt: str) -> Order:
+    row = connection.execute(
+        "SELECT j.*, a.lane FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = ?", (attempt,)
+    ).fetchone()
+    return _order(row, attempt, row["lane"], _settings(connection, row["campaign_id"]))
+
+
+def _order(job: sqlite3.Row, attempt: str, lane: int, settings: Settings) -> Order:
+    spec = JobSpec.model_validate_json(job["spec"])
+    return Order(attempt, job["id"], job["task_id"], spec, settings, lane, job["patch"])
+
+
+def _settings(connection: sqlite3.Connection, campaign: int) -> Settings:
+    row = connection.execute("SELECT settings FROM campaigns WHERE id = ?", (campaign,)).fetchone()
+    return Settings.model_validate_json(row["settings"])
+
+
+def _newest_settings(connection: sqlite3.Connection) -> Settings | None:
+    """Of the campaign that has work or something to clean up; else None."""
+    row = connection.execute(
+        "SELECT c.settings FROM campaigns c WHERE EXISTS (SELECT 1 FROM jobs j WHERE j.campaign_id = c.id AND "
+        "(j.state IN ('queued', 'held', 'running') OR EXISTS "
+        "(SELECT 1 FROM attempts a WHERE a.job_id = j.id AND a.state != 'closed'))) ORDER BY c.id LIMIT 1"
+    ).fetchone()
+    return None if row is None else Settings.model_validate_json(row["settings"])
+
+
+def _lane_count(connection: sqlite3.Connection) -> int:
+    settings = _newest_settings(connection)
+    return 0 if settings is None else len(settings.lanes)
+
+
+def _has_work(connection: sqlite3.Connection) -> bool:
+    return query.tally(connection).left > 0
+
+
+def _try_end(connection: sqlite3.Connection) -> bool:
+    """End only if no command came in meanwhile; whoever sends one later finds the lock free."""
+    if commands.pending(connection) or _has_work(connection):
+        return False
+    _say_end(connection, "nothing is left to do")
+    return True
+
+
+def _shutdown_order(connection: sqlite3.Connection) -> dict[str, str] | None:
+    value = db.meta(connection, "shutdown")
+    if value is None:
+        return None
+    order: dict[str, str] = json.loads(str(value))
+    if order["at"] and time.time() < seconds(order["at"]) and _has_work(connection) and not order["now"]:
+        return {**order, "waiting": "yes"}
+    return order
+
+
+def _end_on_order(connection: sqlite3.Connection) -> bool:
+    order = _shutdown_order(connection)
+    if order is None or order.get("waiting"):
+        return False
+    db.set_meta(connection, "shutdown", None)
+    _say_end(connection, f"shut down by {order['by']}")
+    return True
+
+
+def _say_end(connection: sqlite3.Connection, why: str) -> None:
+    import os
+
+    events.add(connection, "runner", f"the runner ends: {why}")
+    live.put(connection, live.RUNNER_KEY, live.LiveRunner(os.getpid(), "ending"))
+
+
+def _stops(connection: sqlite3.Connection) -> set[str]:
+    return {
+        row["id"] for row in connection.execute("SELECT id FROM attempts WHERE state = 'open' AND stop IS NOT NULL")
+    }
+
+
+def _tripped_by(connection: sqlite3.Connection, failure: str | None) -> bool:
+    state = breaker.read(connection)
+    return state is not None and failure is not None and state.failure == failure

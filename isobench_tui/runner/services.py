@@ -1,0 +1,35 @@
+"""What every attempt needs of the runner, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from isobench_tui.campaign.models import Lane, Settings
+from isobench_tui.engine.base import Engine
+from isobench_tui.runner.writer import Writer
+from isobench_tui.store.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    workspace: Workspace
+    uuid: str
+    """Of the workspace: the label by which our containers are known."""
+    writer: Writer
+    engine: Engine
+
+
+def make_engine(settings: Settings, workspace: Workspace) -> Engine:
+    """The engine that a campaign asks for. Raises EngineError for a remote one."""
+    if settings.engine == "docker":
+        from isobench_tui.engine.docker import DockerEngine
+
+        return DockerEngine(settings.docker_host)
+    from isobench_tui.engine.process import ProcessEngine
+
+    return ProcessEngine(workspace.root)
+
+
+def container_name(lane: Lane) -> str:
+    """The engine-wide mutex of a lane's GPUs."""
+    return f"isobench-gpu-{'-'.join(sorted(lane.gpus))}" if lane.gpus else "isobench-cpu"

@@ -1,0 +1,159 @@
+"""Opening the database: one writer, any number of readers, all of them on SQLite's WAL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from isobench_tui.store import schema
+from isobench_tui.store.clock import now
+from isobench_tui.store.workspace import Workspace, WorkspaceError
+
+BUSY_S = 10.0
+"""Seconds that a connection waits for another's write transaction; ours are all short."""
+
+
+class StoreError(WorkspaceError):
+    """The database cannot be used; the message says why and what to do."""
+
+
+class NoStore(StoreError):
+    """There is no database in the workspace yet."""
+
+
+def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
+    """A connection with our pragmas, autocommit (transactions are explicit), rows by name."""
+    mode = "ro" if readonly else "rw"
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    connection.row_factory = sqlite3.Row
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def open_store(workspace: Workspace) -> sqlite3.Connection:
+    """Open the workspace's database for reading and for writing commands.
+
+    Raises NoStore where there is none, StoreError where its schema is not ours.
+    """
+    if not workspace.database.exists():
+        raise NoStore(f"no campaign was ever run in {workspace.root}; start one with `isobench run FILE`")
+    try:
+        connection = connect(workspace.database, readonly=not os.access(workspace.database, os.W_OK))
+        version = _version(connection)
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{workspace.database} cannot be read: {error}") from error
+    if version != schema.VERSION:
+        connection.close()
+        raise StoreError(_mismatch(workspace.database, version))
+    return connection
+
+
+def create_store(workspace: Workspace) -> sqlite3.Connection:
+    """Open the database, making or migrating it first. Safe against another process doing the same."""
+    workspace.create()
+    path = workspace.database
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        connection = connect(path)
+        connection.execute("PRAGMA journal_mode = WAL")
+        version = _version(connection)
+        if version > schema.VERSION:
+            raise StoreError(_mismatch(path, version))
+        if version < schema.VERSION:
+            _migrate(connection, workspace, version)
+    except sqlite3.DatabaseError as error:
+        raise StoreError(f"{path} cannot be opened: {error}") from error
+    return connection
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection, *, durable: bool = False) -> Iterator[sqlite3.Connection]:
+    """BEGIN IMMEDIATE … COMMIT. `durable` waits for the disk (synchronous=FULL) before it returns."""
+    if durable:
+        connection.execute("PRAGMA synchronous = FULL")
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+    finally:
+        if durable:
+            connection.execute("PRAGMA synchronous = NORMAL")
+
+
+@contextlib.contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """A read transaction: every query inside sees one and the same state."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
+
+
+def backup(connection: sqlite3.Connection, target: Path) -> None:
+    """A consistent copy by SQLite's own backup API: a plain copy of a database under load can be malformed."""
+    part = target.with_name(target.name + ".part")
+    part.unlink(missing_ok=True)
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    with contextlib.closing(sqlite3.connect(part)) as copy:
+        connection.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+    part.replace(target)
+
+
+def meta(connection: sqlite3.Connection, key: str) -> str | int | None:
+    """A value of `meta`; None if absent."""
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else row[0]
+
+
+def set_meta(connection: sqlite3.Connection, key: str, value: str | int | None) -> None:
+    """Write a value of `meta`; None removes it."""
+    if value is None:
+        connection.execute("DELETE FROM meta WHERE key = ?", (key,))
+    else:
+        connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _mismatch(path: Path, version: int) -> str:
+    if version > schema.VERSION:
+        return f"{path} was written by a newer isobench (schema {version}, this one knows {schema.VERSION}); upgrade"
+    return f"{path} has schema {version}, this isobench has {schema.VERSION}; `isobench run` migrates it"
+
+
+def _migrate(connection: sqlite3.Connection, workspace: Workspace, version: int) -> None:
+    if version > 0:
+        backup(connection, workspace.backups / f"isobench-v{version}-{now().replace(':', '')}.db")
+    with transaction(connection, durable=True):
+        version = _version(connection)  # another process may have migrated while we waited for the lock
+        for script in schema.MIGRATIONS[version:]:
+            for statement in _statements(script):
+                connection.execute(statement)
+        if version == 0:
+            set_meta(connection, "uuid", str(uuid.uuid4()))
+        connection.execute(f"PRAGMA user_version = {schema.VERSION}")
+
+
+def _statements(script: str) -> Iterator[str]:
+    """Split a script at complete statements; `executescript` would commit our transaction."""
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""

@@ -1,0 +1,141 @@
+"""What dashboards and the command line read. Plain rows and frozen views; nothing here writes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from isobench_tui.store import live
+from isobench_tui.store.db import meta
+
+COUNTERS = ("jobs", "attempts", "events", "live")
+
+
+@dataclass(frozen=True, slots=True)
+class Revisions:
+    """The counters of `meta`: a slice needs reloading only when its counter moved."""
+
+    jobs: int
+    attempts: int
+    events: int
+    live: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Jobs of a campaign by what became of them."""
+
+    total: int = 0
+    valid: int = 0
+    invalid: int = 0
+    failed: int = 0
+    skipped: int = 0
+    held: int = 0
+    queued: int = 0
+    running: int = 0
+
+    @property
+    def left(self) -> int:
+        return self.queued + self.running
+
+    @property
+    def ended(self) -> int:
+        return self.valid + self.invalid + self.failed
+
+
+def revisions(connection: sqlite3.Connection) -> Revisions:
+    return Revisions(*(int(meta(connection, key) or 0) for key in COUNTERS))
+
+
+def data_version(connection: sqlite3.Connection) -> int:
+    """Moves when another connection has written (sqlite.org/pragma.html#pragma_data_version)."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+def campaigns(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    return connection.execute("SELECT * FROM campaigns ORDER BY id").fetchall()
+
+
+def jobs(connection: sqlite3.Connection, campaign: str | None = None) -> list[sqlite3.Row]:
+    """Jobs in queue order with commit, mode, model, campaign, the newest attempt and its phase."""
+    return connection.execute(
+        "SELECT j.*, t.commit_sha, t.parent_sha, t.mode, t.model, c.name AS campaign, c.simulated, "
+        "a.id AS attempt, a.phase, a.state AS attempt_state, a.stop, a.started_at, a.ended_at AS attempt_ended_at, "
+        "d.reason AS why FROM jobs j JOIN tasks t ON t.id = j.task_id JOIN campaigns c ON c.id = j.campaign_id "
+        "LEFT JOIN attempts a ON a.job_id = j.id AND a.number = "
+        "(SELECT max(number) FROM attempts b WHERE b.job_id = j.id) "
+        "LEFT JOIN diagnoses d ON d.attempt_id = a.id "
+        "WHERE ? IS NULL OR c.name = ? ORDER BY j.campaign_id, j.position",
+        (campaign, campaign),
+    ).fetchall()
+
+
+def attempts(connection: sqlite3.Connection, job: str) -> list[sqlite3.Row]:
+    """Attempts of a job, oldest first."""
+    return connection.execute("SELECT * FROM attempts WHERE job_id = ? ORDER BY number", (job,)).fetchall()
+
+
+def open_attempts(connection: sqlite3.Connection) -> list[sqlite3.Row]:
+    """Attempts that are running, with their job, commit and campaign."""
+    return connection.execute(
+        "SELECT a.*, j.arm, j.agent, j.repeat, t.commit_sha, c.name AS campaign FROM attempts a "
+        "JOIN jobs j ON j.id = a.job_id JOIN tasks t ON t.id = j.task_id JOIN campaigns c ON c.id = j.campaign_id "
+        "WHERE a.state = 'open' ORDER BY a.lane"
+    ).fetchall()
+
+
+def tally(connection: sqlite3.Connection, campaign: str | None = None) -> Tally:
+    query = (
+        "SELECT j.state, j.outcome, j.valid, count(*) AS n FROM jobs j JOIN campaigns c ON c.id = j.campaign_id "
+        "WHERE ? IS NULL OR c.name = ? GROUP BY 1, 2, 3"
+    )
+    counts: dict[str, int] = {}
+    for row in connection.execute(query, (campaign, campaign)):
+        key = row["state"]
+        if key == "done":
+            key = "failed" if row["outcome"] != "success" else "valid" if row["valid"] else "invalid"
+        counts[key] = counts.get(key, 0) + row["n"]
+    return Tally(total=sum(counts.values()), **counts)
+
+
+def waiting(connection: sqlite3.Connection, campaign: str | None) -> bool:
+    """Whether jobs of it are still queued or running."""
+    found = tally(connection, campaign)
+    return found.left > 0
+
+
+def pause_state(connection: sqlite3.Connection) -> dict[str, Any] | None:
+    """Who paused the queue, or why it paused itself; None where it is not paused."""
+    for key in ("pause", "breaker"):
+        value = meta(connection, key)
+        if value is not None:
+            return {"kind": key, **json.loads(str(value))}
+    return None
+
+
+def live_pull(connection: sqlite3.Connection, attempt: str) -> live.LivePull | None:
+    found = live.get(connection, f"pull/{attempt}")
+    if found is None:
+        return None
+    layers = tuple(live.LiveLayer(**layer) for layer in found[1].pop("layers"))
+    return live.LivePull(layers=layers, **found[1])
+
+
+def live_phase(connection: sqlite3.Connection, attempt: str) -> live.LivePhase | None:
+    found = live.get(connection, f"phase/{attempt}")
+    return None if found is None else live.LivePhase(**found[1])
+
+
+def disk(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    """The newest reading of each file system."""
+    rows = connection.execute(
+        "SELECT s.key AS path, s.at, s.value AS free, s.total FROM samples s WHERE s.kind = 'disk' AND s.at = "
+        "(SELECT max(at) FROM samples b WHERE b.kind = 'disk' AND b.key = s.key)"
+    )
+    return [dict(row) for row in rows]
+
+
+def tally_json(found: Tally) -> dict[str, int]:
+    return {**asdict(found), "left": found.left}

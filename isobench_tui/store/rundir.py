@@ -1,0 +1,126 @@
+"""The one way into a run directory.
+
+A container could write there, so everything in it is hostile: a name may be a symlink to the host's files, a FIFO
+that blocks its reader, a sparse file of terabytes. Opened are regular files only, through a directory descriptor,
+never following links, never blocking, and never more than a cap is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+READ_CAP = 128 * 1024**2
+"""Bytes of one file that are ever held in memory; a longer file gives its head and its tail."""
+
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Hostile(Exception):
+    """A name in the run directory is not a plain file."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """A run directory, read as if an enemy had written it."""
+
+    path: Path
+
+    def create(self, names: tuple[str, ...]) -> None:
+        """Make the directory (0700) and empty files (0600) for the container to write into."""
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in names:
+            self.write(name, b"")
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file of ours whole, 0600, through a temporary name."""
+        part = self.path / f".{name}.part"
+        part.unlink(missing_ok=True)
+        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        part.replace(self.path / name)
+
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[int]:
+        """A descriptor of a regular file. Raises FileNotFoundError, or Hostile for anything else."""
+        folder = os.open(self.path, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            try:
+                fd = os.open(name, _FLAGS, dir_fd=folder)
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise Hostile(f"{name} is not a plain file ({error.strerror})") from error
+        finally:
+            os.close(folder)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise Hostile(f"{name} is not a plain file")
+            yield fd
+        finally:
+            os.close(fd)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file, 0 if it is absent or hostile."""
+        try:
+            with self.open(name) as fd:
+                return os.fstat(fd).st_size
+        except (FileNotFoundError, Hostile):
+            return 0
+
+    def read(self, name: str, cap: int = READ_CAP) -> bytes:
+        """A file's bytes, b"" if absent; of one larger than `cap` its head and tail halves. Raises Hostile."""
+        try:
+            with self.open(name) as fd:
+                size = os.fstat(fd).st_size
+                if size <= cap:
+                    return _pread(fd, size, 0)
+                return _pread(fd, cap // 2, 0) + b"\n" + _pread(fd, cap // 2, size - cap // 2)
+        except FileNotFoundError:
+            return b""
+
+    def read_at(self, name: str, offset: int, length: int) -> bytes:
+        """At most `length` bytes from `offset`; b"" if absent or beyond the end. Raises Hostile."""
+        try:
+            with self.open(name) as fd:
+                return _pread(fd, length, offset)
+        except FileNotFoundError:
+            return b""
+
+    def names(self) -> list[str]:
+        """Names in the directory, sorted; only one level, because nothing of ours lies deeper."""
+        try:
+            return sorted(os.listdir(self.path))  # noqa: PTH208 - names, not paths
+        except FileNotFoundError:
+            return []
+
+    def digest(self) -> dict[str, Any]:
+        """{name: {size, sha256}} of every plain file; {name: {hostile: why}} of anything else."""
+        found: dict[str, Any] = {}
+        for name in self.names():
+            try:
+                with self.open(name) as fd, os.fdopen(os.dup(fd), "rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                    found[name] = {"size": os.fstat(fd).st_size, "sha256": digest}
+            except (FileNotFoundError, Hostile) as error:
+                found[name] = {"hostile": str(error)}
+        return found
+
+
+def _pread(fd: int, length: int, offset: int) -> bytes:
+    parts = []
+    while length > 0:
+        part = os.pread(fd, min(length, 16 * 1024**2), offset)
+        if not part:
+            break
+        parts.append(part)
+        offset += len(part)
+        length -= len(part)
+    return b"".join(parts)
