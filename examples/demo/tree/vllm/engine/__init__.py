@@ -1,0 +1,1 @@
+"""SIMULATED: part of a tree that runs no model."""
