@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -64,74 +65,63 @@ WHERE ? IS NULL OR c.name = ?
 ORDER BY c.id, j.position, j.id
 """
 _ATTEMPTS = """
-SELECT a.job_id, a.id, a.number, a.outcome, a.valid, a.image_digest, a.vllm_version, a.model_used,
-       a.started_at, a.ended_at,       d.failure, d.blame, d.reason, d.file, d.line, d.text
-FROM attempts a JOIN jobs j ON j.id = a.job_id JOIN campaigns c ON c.id = j.campaign_id
-LEFT JOIN diagnoses d ON d.attempt_id = a.id
-WHERE ? IS NULL OR c.name = ?
+SELECT a.job_id, a.id, a.number, a.outcome = 'success', a.valid, a.image_digest, a.vllm_version, a.model_used,
+       a.started_at, a.ended_at
+FROM attempts a
+WHERE ? IS NULL OR a.job_id IN (SELECT j.id FROM jobs j JOIN campaigns c ON c.id = j.campaign_id WHERE c.name = ?)
 ORDER BY a.job_id, a.number
 """
-_OF_ATTEMPTS = """
-FROM {table} x JOIN attempts a ON a.id = x.attempt_id JOIN jobs j ON j.id = a.job_id
-JOIN campaigns c ON c.id = j.campaign_id
-WHERE (? IS NULL OR c.name = ?)
-"""
+_OF_ATTEMPTS = "WHERE attempt_id IN (SELECT value FROM json_each(?))"
 
 
 @dataclass(slots=True)
-class _Attempt:
-    id: str
-    number: int
-    outcome: str | None
-    valid: bool
-    known: tuple[Any, ...]
-    diagnosis: Diagnosis | None
+class _Tried:
+    """The attempts of a job, of which only the one that decides is kept."""
+
+    count: int = 0
+    rank: tuple[bool, bool, int] = (False, False, -1)
+    id: str = ""
+    known: tuple[Any, ...] = ()
+    """image_digest, vllm_version, model_used, started_at, ended_at"""
+    diagnosis: Diagnosis | None = None
     flags: list[Flag] = field(default_factory=list)
     metrics: dict[str, Metric] = field(default_factory=dict)
 
-    @property
-    def rank(self) -> tuple[bool, bool, int]:
-        """Greatest of a job's attempts decides it."""
-        return self.outcome == "success" and self.valid, self.outcome == "success", self.number
 
-
-def _attempts(conn: sqlite3.Connection, only: tuple[str | None, str | None]) -> dict[str, list[_Attempt]]:
-    """Every attempt by job id, with its diagnosis, flags and mean metrics."""
-    jobs: dict[str, list[_Attempt]] = {}
-    attempts: dict[str, _Attempt] = {}
-    for row in conn.execute(_ATTEMPTS, only):
-        job, ident, number, outcome, valid, *known = row
-        failure, blame, reason, file, line, text = known[5:]
-        diagnosis = None
-        if failure is not None:
-            evidence = Evidence(file, line, text) if file else None
-            diagnosis = Diagnosis(failure, blame, reason, evidence)
-        attempts[ident] = _Attempt(ident, number, outcome, bool(valid), tuple(known[:5]), diagnosis)
-        jobs.setdefault(job, []).append(attempts[ident])
-    flags = "SELECT x.attempt_id, x.name, x.effect, x.text" + _OF_ATTEMPTS.format(table="flags") + "ORDER BY x.name"
-    for ident, name, effect, text in conn.execute(flags, only):
-        attempts[ident].flags.append(Flag(name, "invalidates" if effect == "invalidates" else "notes", text))
-    metrics = (
-        "SELECT x.attempt_id, x.name, x.value, x.unit, x.better"
-        + _OF_ATTEMPTS.format(table="metrics")
-        + "AND x.trial = -1 ORDER BY x.name"
-    )
-    for ident, name, value, unit, better in conn.execute(metrics, only):
-        attempts[ident].metrics[name] = Metric(name, value, unit, better)
+def _tried(conn: sqlite3.Connection, only: tuple[str | None, str | None]) -> dict[str, _Tried]:
+    """Job id -> its attempts, with what the store knows of the deciding one."""
+    jobs: dict[str, _Tried] = {}
+    for job, ident, number, success, valid, *known in conn.execute(_ATTEMPTS, only):
+        mine = jobs.setdefault(job, _Tried())
+        mine.count += 1
+        rank = bool(success and valid), bool(success), number
+        if rank > mine.rank:
+            mine.rank, mine.id, mine.known = rank, ident, tuple(known)
+    decided = {mine.id: mine for mine in jobs.values()}
+    chosen = (json.dumps(list(decided)),)
+    query = f"SELECT attempt_id, failure, blame, reason, file, line, text FROM diagnoses {_OF_ATTEMPTS}"
+    for ident, failure, blame, reason, file, line, text in conn.execute(query, chosen):
+        proof = Evidence(file, line, text) if file else None
+        decided[ident].diagnosis = Diagnosis(failure, blame, reason, proof)
+    query = f"SELECT attempt_id, name, effect, text FROM flags {_OF_ATTEMPTS} ORDER BY name"
+    for ident, name, effect, text in conn.execute(query, chosen):
+        decided[ident].flags.append(Flag(name, effect, text))
+    query = f"SELECT attempt_id, name, value, unit, better FROM metrics {_OF_ATTEMPTS} AND trial = -1"
+    for ident, name, value, unit, better in conn.execute(query, chosen):
+        decided[ident].metrics[name] = Metric(name, value, unit, better)
     return jobs
 
 
 def result_rows(conn: sqlite3.Connection, campaign: str | None = None) -> list[ResultRow]:
     """One row per job in the order of the queue: of one campaign by name, or of all in order of submission."""
     only = (campaign, campaign)
-    attempts = _attempts(conn, only)
+    attempts = _tried(conn, only)
     out = []
     for row in conn.execute(_JOBS, only):
         name, simulated, job, position, commit, parent, model, mode, arm, agent, repeat = tuple(row)[:11]
         state, outcome, valid, fingerprint, image = tuple(row)[11:]
-        tried = attempts.get(job, [])
-        decided = max(tried, key=lambda attempt: attempt.rank) if tried else None
-        digest, version, used, started, ended = decided.known if decided else (None,) * 5
+        tried = attempts.get(job)
+        digest, version, used, started, ended = tried.known if tried else (None,) * 5
         out.append(
             ResultRow(
                 campaign=name,
@@ -150,17 +140,17 @@ def result_rows(conn: sqlite3.Connection, campaign: str | None = None) -> list[R
                 valid=None if valid is None else bool(valid),
                 fingerprint=fingerprint,
                 image=image,
-                attempts=len(tried),
-                attempt=decided.id if decided else None,
-                number=decided.number if decided else None,
+                attempts=tried.count if tried else 0,
+                attempt=tried.id if tried else None,
+                number=tried.rank[2] if tried else None,
                 image_digest=digest,
                 vllm_version=version,
                 model_used=used,
                 started_at=started,
                 ended_at=ended,
-                diagnosis=decided.diagnosis if decided else None,
-                flags=tuple(decided.flags) if decided else (),
-                metrics=decided.metrics if decided else {},
+                diagnosis=tried.diagnosis if tried else None,
+                flags=tuple(tried.flags) if tried else (),
+                metrics=tried.metrics if tried else {},
             )
         )
     return out

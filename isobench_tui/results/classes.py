@@ -39,4 +39,4 @@ def blame_for(failure: str, *, patched: bool) -> Blame:
     """Default blame of a class. What a patched process did to itself is undetermined until its baseline is known."""
     if patched and failure == "host_oom":
         return "undetermined"
-    return DEFAULT_BLAME[failure]
+    return DEFAULT_BLAME.get(failure, "undetermined")
