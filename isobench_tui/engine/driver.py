@@ -1,0 +1,1158 @@
+"""The program inside the container (or the process tree): setup, patch, server, trials. `driver.py JOB.json`.
+
+It reads `job.json`, writes `events.jsonl` and the logs, and exits as `engine/job.py` says. It runs where nothing of
+ours is installed, so it imports the standard library only, is one file, and runs on Python 3.8.
+
+Nothing a child does may outlive or outwait it: children write straight to their logs, every wait has a deadline on
+the boot clock (which counts a suspended host), orphans come back to it (subreaper), and at the end all are killed.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import hashlib
+import http.client
+import io
+import json
+import os
+import random
+import re
+import select
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
+
+EXIT_OK, EXIT_FAILED, EXIT_DEADLINE, EXIT_STOPPED = 0, 1, 124, 143
+TRIMMED_FOLDERS = ("tests", "docs", "benchmarks", "examples")
+COMPILED_SUFFIXES = (".cu", ".cuh", ".cpp", ".cc", ".c", ".h", ".hpp", ".pyx")
+COMPILED_NAMES = ("CMakeLists.txt", "setup.py")
+PR_SET_CHILD_SUBREAPER = 36
+KILL_WAIT = 10.0
+"""Seconds that SIGKILL gets before what is left (uninterruptible in the kernel) is reported instead."""
+
+PROBE = r"""
+import importlib.machinery, importlib.util, json, os, re, sys
+
+out = {"executable": sys.executable, "python": sys.version.split()[0], "init": None, "version": None, "versions": {}}
+spec = importlib.util.find_spec("vllm")
+
+def written(home):
+    for name in ("_version.py", "version.py", "__init__.py"):
+        try:
+            with open(os.path.join(home, name), errors="replace") as f:
+                found = re.search(r"^(?:__version__|version)\b[^'\"\n]*=\s*['\"]([^'\"]+)", f.read(), re.M)
+        except OSError:
+            continue
+        if found:
+            return found.group(1)
+
+def origin(name):
+    parts, found, paths = name.split("."), spec, spec.submodule_search_locations
+    for i in range(1, len(parts)):
+        if not paths:
+            return None
+        found = importlib.machinery.PathFinder.find_spec(".".join(parts[: i + 1]), list(paths))
+        if found is None:
+            return None
+        if found.origin is None:
+            paths = [os.path.join(p, parts[i]) for p in paths]
+        else:
+            paths = found.submodule_search_locations
+    return found.origin
+
+if spec is not None and spec.origin and spec.submodule_search_locations:
+    out["init"] = spec.origin
+    home = os.path.dirname(spec.origin)
+    ours = None
+    try:
+        import importlib.metadata
+        for name in ("vllm", "torch", "transformers"):
+            try:
+                dist = importlib.metadata.distribution(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+            out["versions"][name] = dist.version
+            if name == "vllm" and os.path.samefile(str(dist.locate_file("")), os.path.dirname(home)):
+                ours = dist.version
+    except ImportError:
+        pass
+    out["version"] = ours or written(home) or out["versions"].get("vllm")
+    out["origins"] = {name: origin(name) for name in sys.argv[2:]}
+with os.fdopen(int(sys.argv[1]), "w") as f:
+    json.dump(out, f)
+"""
+"""Says where `vllm` would be imported from and what is installed, importing neither vllm nor torch.
+
+Metadata counts only where it lies beside the package found: an overlay on PYTHONPATH has its own version file.
+"""
+
+
+def boot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Failed(Exception):
+    """A step failed: failure class, one sentence, the log that shows it, and the exit code that it means."""
+
+    def __init__(self, failure: str, reason: str, file: Optional[str] = None, code: int = EXIT_FAILED) -> None:
+        super().__init__(reason)
+        self.failure, self.reason, self.file, self.code = failure, reason, file, code
+
+
+class Stopped(Exception):
+    """SIGTERM or SIGINT came."""
+
+
+class Events:
+    """`events.jsonl`: one object a line, each written whole and at once."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = open_append(path)
+
+    def emit(self, event: str, **fields: Any) -> None:
+        line = json.dumps(dict(event=event, at=time.time(), boot=boot(), **fields)).encode() + b"\n"
+        try:
+            while line:
+                line = line[os.write(self._fd, line) :]
+        except OSError as error:  # a full disk must not end a measurement; the exit code still tells
+            sys.stderr.write("driver: %s not written: %s\n" % (event, error))
+
+
+def open_append(path: str) -> int:
+    """Open a file for appending; a symlink or a FIFO that a child put there is refused (OSError)."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o600)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError("%s is not a regular file" % path)
+    os.set_blocking(fd, True)
+    return fd
+
+
+def tail(path: str, since: int = 0) -> str:
+    """Last line with text that was written to a log after byte `since`."""
+    with open(path, "rb") as f:
+        f.seek(max(since, os.fstat(f.fileno()).st_size - 4096))
+        lines = f.read().decode("utf-8", "replace").split("\n")
+    return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
+
+
+def how(code: int) -> str:
+    names = {int(s): s.name for s in signal.Signals}
+    return "exit code %d" % code if code >= 0 else "signal %d (%s)" % (-code, names.get(-code, "?"))
+
+
+def ending(code: Optional[int]) -> Dict[str, Any]:
+    """The event fields for a Popen-style code."""
+    if code is None:
+        return {"exit_code": None, "signal": None}
+    return {"exit_code": code if code >= 0 else None, "signal": -code if code < 0 else None}
+
+
+# --------------------------------------------------------------------------------------------------- processes
+
+
+class Processes:
+    """Starts, awaits and kills children. The only place that waits, so that signals and deadlines always work."""
+
+    def __init__(self, attempt: str, engine: str) -> None:
+        self.armed = True
+        """False once the driver is cleaning up: then a signal no longer interrupts."""
+        self.stopping = False
+        self.codes: Dict[int, int] = {}
+        self._children: Dict[int, "subprocess.Popen[bytes]"] = {}
+        self._grouped: Set[int] = set()
+        self._mark = b"ISOBENCH_ATTEMPT=" + attempt.encode() if engine == "process" else None
+        lock = os.environ.pop("ISOBENCH_LOCK_FD", "")
+        # The locks that guard the GPUs shall live as long as anything that may use them.
+        self._keep = tuple(int(fd) for fd in lock.split(",") if fd)
+        self._wake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        with contextlib.suppress(Exception):  # no ctypes, no prctl: then only the environment marks find orphans
+            import ctypes
+
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def _stop(self, *_: Any) -> None:
+        self.stopping = True
+
+    def spawn(
+        self,
+        argv: Sequence[str],
+        log: int,
+        env: Dict[str, str],
+        cwd: str,
+        fds: Tuple[int, ...] = (),
+        grouped: bool = False,
+    ) -> int:
+        """Start a child in a session of its own. `grouped`: when it ends, what it left in its group is killed."""
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=env,
+            cwd=cwd,
+            pass_fds=fds + self._keep,
+            start_new_session=True,
+        )
+        self.codes.pop(child.pid, None)
+        self._children[child.pid] = child
+        if grouped:
+            self._grouped.add(child.pid)
+        return child.pid
+
+    def pause(self, seconds: float, sock: Optional[socket.socket] = None, write: bool = False) -> bool:
+        """Wait for a signal, a child's end, `sock` or `seconds` (at most 1). True if `sock` is ready."""
+        self._check()
+        reads: List[Any] = [self._wake] + ([sock] if sock and not write else [])
+        ready, writable, _ = select.select(reads, [sock] if sock and write else [], [], max(0.0, min(seconds, 1.0)))
+        if self._wake in ready:
+            os.read(self._wake, 4096)
+        self._reap()
+        self._check()
+        return bool(writable) or sock in ready
+
+    def _check(self) -> None:
+        if self.stopping and self.armed:
+            raise Stopped()
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            pid = ended.si_pid
+            if pid in self._grouped:  # before it is reaped, so that the group's number is still its own
+                self._grouped.discard(pid)
+                send(pid, signal.SIGKILL, group=True)
+            os.waitpid(pid, 0)
+            child = self._children.pop(pid, None)
+            if child is not None:
+                child.returncode = ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+                self.codes[pid] = child.returncode
+
+    def wait(self, pid: int, until: float) -> Optional[int]:
+        """Code of a child; None once the boot clock passes `until`."""
+        while pid not in self.codes:
+            left = until - boot()
+            if left <= 0:
+                return None
+            self.pause(left)
+        return self.codes[pid]
+
+    def end(self, pid: int, grace: float) -> Optional[int]:
+        """SIGTERM a child's group, then SIGKILL it."""
+        for signum, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, KILL_WAIT)):
+            if pid not in self.codes:
+                send(pid, signum, group=True)
+                self.wait(pid, boot() + seconds)
+        return self.codes.get(pid)
+
+    def others(self) -> List[int]:
+        """Every living process that descends from us or (process engine) carries our attempt in its environment."""
+        parents: Dict[int, int] = {}
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with contextlib.suppress(OSError), open("/proc/%s/stat" % name, "rb") as f:
+                    state, parent = f.read().rpartition(b")")[2].split()[:2]
+                    if state not in (b"Z", b"X"):
+                        parents[int(name)] = int(parent)
+        family = {os.getpid()}
+        grown = True
+        while grown:
+            more = {pid for pid, parent in parents.items() if parent in family} - family
+            family |= more
+            grown = bool(more)
+        if self._mark:
+            family |= {pid for pid in parents if self._marked(pid)}
+        return sorted(family - {os.getpid(), 1})
+
+    def _marked(self, pid: int) -> bool:
+        with contextlib.suppress(OSError), open("/proc/%d/environ" % pid, "rb") as f:
+            return self._mark in f.read().split(b"\0")
+        return False
+
+    def sweep(self, grace: float) -> List[int]:
+        """SIGTERM everything, after `grace` SIGKILL it, again until nothing is left. Returns what would not die."""
+        for signum, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, KILL_WAIT)):
+            until = boot() + seconds
+            told: Set[int] = set()
+            left = self.others()
+            while left and boot() < until:
+                for pid in left:
+                    if pid not in told or signum == signal.SIGKILL:
+                        send(pid, signum)
+                        send(pid, signal.SIGCONT)
+                told.update(left)
+                self.pause(0.1)
+                left = self.others()
+        return self.others()
+
+
+def send(pid: int, signum: int, group: bool = False) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        (os.killpg if group else os.kill)(pid, signum)
+
+
+class _Canned:
+    """What HTTPResponse needs of a socket whose answer is already here."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def makefile(self, *_: Any, **__: Any) -> io.BytesIO:
+        return io.BytesIO(self._data)
+
+
+def http_get(processes: Processes, port: int, path: str, until: float) -> Tuple[int, bytes]:
+    """GET from our own loopback: status and body. Raises OSError; a server that drips bytes cannot hold it up."""
+
+    def ready(sock: socket.socket, write: bool) -> None:
+        while not processes.pause(until - boot(), sock, write):
+            if boot() >= until:
+                raise OSError("no answer in time")
+
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        sock.connect_ex(("127.0.0.1", port))
+        ready(sock, True)
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if number:
+            raise OSError(number, os.strerror(number))
+        sock.send(("GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: close\r\n\r\n" % (path, port)).encode())
+        data = b""
+        while len(data) < 1 << 22:
+            ready(sock, False)
+            part = sock.recv(1 << 16)
+            if not part:
+                break
+            data += part
+    canned: Any = _Canned(data)
+    response = http.client.HTTPResponse(canned)
+    try:
+        response.begin()
+        return response.status, response.read()
+    except http.client.HTTPException as error:
+        raise OSError("not an HTTP answer: %r" % error) from error
+
+
+def free_port() -> int:
+    """A port below the ephemeral range: no outgoing connection takes it, and polling it cannot connect to itself."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
+        low = int(f.read().split()[0])
+    for _ in range(500):
+        port = random.randrange(10000, low) if low > 11000 else 0
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind(("0.0.0.0", port))
+            return int(sock.getsockname()[1])
+    raise Failed("harness_misconfig", "no free port found for the server")
+
+
+# ------------------------------------------------------------------------------------------------------ versions
+
+_VERSION = re.compile(
+    r"v?(?P<release>\d+(?:\.\d+)*)(?:[-_.]?(?P<pre>a|b|c|rc|alpha|beta|pre|preview)[-_.]?(?P<pre_n>\d*))?"
+    r"(?:[-_.]?(?P<post>post|rev|r)[-_.]?(?P<post_n>\d*))?(?:[-_.]?(?P<dev>dev)[-_.]?(?P<dev_n>\d*))?(?:\+[\w.-]*)?$",
+    re.I,
+)
+
+
+def version_key(text: str) -> Optional[Tuple[Any, ...]]:
+    """Sort key in the order of PEP 440 (no epochs; a local part does not count); None if it is no version."""
+    found = _VERSION.match(text.strip())
+    if found is None:
+        return None
+    release = [int(part) for part in found["release"].split(".")]
+    while release and release[-1] == 0:
+        release.pop()
+    ranks = {"a": 0, "alpha": 0, "b": 1, "beta": 1}
+    pre = (9, 0)
+    if found["pre"]:
+        pre = (ranks.get(found["pre"].lower(), 2), int(found["pre_n"] or 0))
+    elif found["dev"] and not found["post"]:
+        pre = (-1, 0)
+    post = int(found["post_n"] or 0) if found["post"] else -1
+    return tuple(release), pre, post, (0, int(found["dev_n"] or 0)) if found["dev"] else (1, 0)
+
+
+def is_development(text: Optional[str]) -> bool:
+    """True where a version says nothing about which release's code it is."""
+    found = _VERSION.match((text or "").strip())
+    return found is None or found["dev"] is not None
+
+
+# --------------------------------------------------------------------------------------------------------- patch
+
+
+def refused(reason: str) -> Failed:
+    return Failed("patch_not_applied", reason)
+
+
+class Hunk:
+    """One `@@` block: the lines before and after, where it says it belongs, and whether it must touch an end."""
+
+    def __init__(self, old_start: int, new_start: int) -> None:
+        self.old: List[bytes] = []
+        self.new: List[bytes] = []
+        self.want = max(new_start - 1, 0)
+        self.at_start = old_start <= 1
+        self.context_after = 0
+
+    def place(self, lines: List[bytes], floor: int) -> int:
+        """Index of the stated lines in `lines`, at or after `floor`; as strict as `git apply`, and never a guess."""
+        size = len(self.old)
+        if self.at_start or not self.context_after:
+            index = 0 if self.at_start else len(lines) - size
+            fits = floor <= index and lines[index : index + size] == self.old
+            if fits and (self.context_after or index + size == len(lines)):
+                return index
+            raise ValueError("does not match the %s of the file" % ("start" if self.at_start else "end"))
+        if self.want >= floor and lines[self.want : self.want + size] == self.old:
+            return self.want
+        first = self.old[0]
+        found = [
+            i for i in range(floor, len(lines) - size + 1) if lines[i] == first and lines[i : i + size] == self.old
+        ]
+        if len(found) != 1:
+            raise ValueError("matches in %d places, none of them where it says" % len(found))
+        return found[0]
+
+
+class Change:
+    """What a diff does to one file. `first` and `last` are its lines in the diff."""
+
+    def __init__(self, first: int) -> None:
+        self.first, self.last = first, first
+        self.old: Optional[str] = None
+        self.new: Optional[str] = None
+        self.hunks: List[Hunk] = []
+        self.copied = False
+        self.moved = False
+        self.binary = False
+        self.modes: List[str] = []
+
+    @property
+    def paths(self) -> List[str]:
+        return sorted({path for path in (self.old, self.new) if path})
+
+    @property
+    def changes_nothing(self) -> bool:
+        return not self.hunks and not self.binary and not self.moved and self.new is not None
+
+
+def lines_of(data: bytes) -> List[bytes]:
+    lines = [line + b"\n" for line in data.split(b"\n")]
+    lines[-1] = lines[-1][:-1]
+    return lines if lines[-1] else lines[:-1]
+
+
+def diff_path(text: bytes, strip: bool = True) -> Optional[str]:
+    """A file name of a diff without its first component (`-p1`); None for /dev/null."""
+    text = text.rstrip(b"\r\n")
+    try:
+        quoted = text.startswith(b'"')
+        path = (codecs.escape_decode(text[1 : text.rindex(b'"')])[0] if quoted else text.split(b"\t")[0]).decode(
+            "utf-8"
+        )
+    except ValueError:
+        raise refused("the diff names a file that is not UTF-8: %r" % text[:100]) from None
+    if path == "/dev/null":
+        return None
+    return path.split("/", 1)[-1] if strip and not path.startswith("/") else path
+
+
+class DiffReader:
+    """Reads git's diffs and plain unified ones, with hunks counted exactly. Text between files is skipped."""
+
+    def __init__(self, data: bytes) -> None:
+        self.lines = lines_of(data)
+        self.at = 0
+
+    def _starts(self, *prefixes: bytes) -> bool:
+        for offset, prefix in enumerate(prefixes):
+            if self.at + offset >= len(self.lines) or not self.lines[self.at + offset].startswith(prefix):
+                return False
+        return True
+
+    def changes(self) -> List[Change]:
+        found: List[Change] = []
+        while self.at < len(self.lines):
+            if self._starts(b"diff --git "):
+                found.append(self._git())
+            elif self._starts(b"--- ", b"+++ ", b"@@ -"):
+                found.append(Change(self.at))
+                self._body(found[-1])
+            elif self._starts(b"@@ -"):
+                raise refused("line %d of the diff is a hunk without a file" % (self.at + 1))
+            else:
+                self.at += 1
+                continue
+            found[-1].last = self.at
+        return found
+
+    def _git(self) -> Change:
+        change = Change(self.at)
+        header = self.lines[self.at][len(b"diff --git ") :].rstrip(b"\r\n")
+        # With no ---/+++ below, both names are equal, so the line's halves are.
+        half = header[: len(header) // 2]
+        change.old = change.new = diff_path(half) if header[len(half) + 1 :][2:] == half[2:] else ""
+        self.at += 1
+        while self.at < len(self.lines) and not self._starts(b"diff --git ") and not self._starts(b"--- ", b"+++ "):
+            line = self.lines[self.at]
+            word, _, rest = line.partition(b" ")
+            if word in (b"rename", b"copy"):
+                side, _, name = rest.partition(b" ")
+                change.copied, change.moved = word == b"copy", True
+                setattr(change, "old" if side == b"from" else "new", diff_path(name, strip=False))
+            elif word in (b"old", b"new", b"deleted") and b"mode " in rest:
+                change.modes.append(rest.split()[-1].decode("ascii", "replace"))
+                if rest.startswith(b"file "):
+                    setattr(change, "old" if word == b"new" else "new", None)
+            elif line.startswith(b"index "):
+                change.modes += [part.decode("ascii", "replace") for part in rest.split()[1:]]
+            elif line.startswith((b"GIT binary patch", b"Binary files ")):
+                change.binary = True
+            elif not line.startswith((b"similarity ", b"dissimilarity ")) and not change.binary:
+                break
+            self.at += 1
+        if self._starts(b"--- ", b"+++ ") and not change.binary:
+            self._body(change)
+        if change.old == "" or change.new == "":
+            raise refused("line %d of the diff does not name one file" % (change.first + 1))
+        return change
+
+    def _body(self, change: Change) -> None:
+        change.old = diff_path(self.lines[self.at][4:])
+        change.new = diff_path(self.lines[self.at + 1][4:])
+        self.at += 2
+        while self._starts(b"@@ -"):
+            change.hunks.append(self._hunk())
+        if not change.hunks:
+            raise refused("line %d of the diff: a file without hunks" % (change.first + 1))
+
+    def _hunk(self) -> Hunk:
+        where = self.at + 1
+        found = re.match(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@", self.lines[self.at])
+        if found is None:
+            raise refused("line %d of the diff: not a hunk header" % where)
+        olds, news = (int(found[n]) if found[n] is not None else 1 for n in (2, 4))
+        hunk = Hunk(int(found[1]), int(found[3]))
+        self.at += 1
+        last: List[List[bytes]] = []
+        while self.at < len(self.lines):
+            line = self.lines[self.at]
+            sign, text = line[:1], line[1:]
+            if sign == b"\\":
+                for side in last:
+                    side[-1] = side[-1].rstrip(b"\n")
+            elif len(hunk.old) == olds and len(hunk.new) == news:
+                break
+            elif sign in (b" ", b"\n", b"-", b"+"):
+                last = [hunk.old] if sign == b"-" else [hunk.new] if sign == b"+" else [hunk.old, hunk.new]
+                for side in last:
+                    side.append(text if sign != b"\n" else b"\n")
+                hunk.context_after = hunk.context_after + 1 if len(last) == 2 else 0
+            else:
+                break
+            self.at += 1
+        if (len(hunk.old), len(hunk.new)) != (olds, news):
+            raise refused("line %d of the diff: the hunk's line counts are wrong" % where)
+        return hunk
+
+
+class Patch:
+    """A diff against a folder: what it touches, and what every touched file must hold once it is applied."""
+
+    def __init__(self, data: bytes, root: str) -> None:
+        self.root = os.path.realpath(root)
+        reader = DiffReader(data)
+        changes = reader.changes()
+        dropped = [change for change in changes if self._droppable(change)]
+        self.changes = [change for change in changes if change not in dropped]
+        self.trimmed = sorted({path for change in dropped for path in change.paths})
+        self.compiled = sorted(
+            {path for change in self.changes for path in change.paths if is_compiled(path)},
+        )
+        self.empty = all(change.changes_nothing for change in self.changes)
+        gone = {n for change in dropped for n in range(change.first, change.last)}
+        self.data = b"".join(line for n, line in enumerate(reader.lines) if n not in gone) if gone else data
+        self.expected: Dict[str, Optional[bytes]] = {}
+
+    def _droppable(self, change: Change) -> bool:
+        path = change.old or change.new or ""
+        top = path.split("/")[0]
+        there = os.path.join(self.root, path if change.old else top)
+        return top in TRIMMED_FOLDERS and ".." not in path.split("/") and not os.path.lexists(there)
+
+    def expect(self) -> None:
+        """Work out `expected` from the files as they are. Raises Failed where the diff does not fit them."""
+        for change in self.changes:
+            where = change.new or change.old or ""
+            if change.binary:
+                raise refused("%s: a binary change, which the result could not be checked against" % where)
+            if any(mode[:2] in ("12", "16") for mode in change.modes):
+                raise refused("%s: symbolic links and submodules are not applied" % where)
+            for path in change.paths:
+                self._safe(path)
+            before = self._now(change.old) if change.old else b""
+            if before is None:
+                raise refused("%s: not in %s" % (change.old, self.root))
+            if change.new and change.new != change.old and self._now(change.new) is not None:
+                raise refused("%s: exists already" % change.new)
+            after = self._apply(change, before, where)
+            if change.old and not change.copied:
+                self.expected[change.old] = None
+            if change.new:
+                self.expected[change.new] = after
+            elif after:
+                raise refused("%s: lines are left in a file that the diff deletes" % where)
+
+    def _apply(self, change: Change, before: bytes, where: str) -> bytes:
+        lines, floor = lines_of(before), 0
+        for number, hunk in enumerate(change.hunks, 1):
+            try:
+                index = hunk.place(lines, floor)
+            except ValueError as error:
+                raise refused("%s: hunk %d %s" % (where, number, error)) from None
+            lines[index : index + len(hunk.old)] = hunk.new
+            floor = index + len(hunk.new)
+        return b"".join(lines)
+
+    def _safe(self, path: str) -> None:
+        parts = path.split("/")
+        if path.startswith("/") or "\0" in path or {"", ".", "..", ".git"} & set(parts):
+            raise refused("%r: not a path inside the tree" % path)
+        full = os.path.join(self.root, path)
+        parent = os.path.dirname(full)
+        if os.path.realpath(parent) != parent:
+            raise refused("%s: a symbolic link is on the way to it" % path)
+        if os.path.lexists(full) and (os.path.islink(full) or not os.path.isfile(full)):
+            raise refused("%s: not a regular file" % path)
+
+    def _now(self, path: str) -> Optional[bytes]:
+        return self.expected[path] if path in self.expected else self._read(path)
+
+    def _read(self, path: str) -> Optional[bytes]:
+        try:
+            with open(os.path.join(self.root, path), "rb") as f:
+                return f.read()
+        except FileNotFoundError:
+            return None
+
+    def prove(self) -> List[Dict[str, Optional[str]]]:
+        """Compare the tree with `expected`: path and sha256 of each file. Raises Failed at the first difference."""
+        files: List[Dict[str, Optional[str]]] = []
+        for path, data in sorted(self.expected.items()):
+            self._safe(path)
+            now = self._read(path)
+            if now != data:
+                state = "is missing" if now is None else "is still there" if data is None else "is not as expected"
+                raise refused("%s %s after the patch" % (path, state))
+            files.append({"path": path, "sha256": None if data is None else hashlib.sha256(data).hexdigest()})
+            self._forget_bytecode(path)
+        return files
+
+    def _forget_bytecode(self, path: str) -> None:
+        """Drop cached bytecode: unchecked-hash files, or one of the same second and size, would hide the patch."""
+        folder, name = os.path.split(os.path.join(self.root, path))
+        cache = os.path.join(folder, "__pycache__")
+        if name.endswith(".py") and os.path.isdir(cache) and not os.path.islink(cache):
+            for cached in os.listdir(cache):
+                if cached.startswith(name[:-2]) and cached.endswith(".pyc"):
+                    os.unlink(os.path.join(cache, cached))
+
+    def modules(self, package: str) -> Dict[str, str]:
+        """Module name -> path of every touched Python file of the package (a folder of the root) that exists now."""
+        found = {}
+        for path, data in self.expected.items():
+            if data is not None and path.endswith(".py") and path.startswith(package + "/"):
+                name = path[: -len(".py")].replace("/", ".")
+                found[name[: -len(".__init__")] if name.endswith(".__init__") else name] = path
+        return found
+
+
+def is_compiled(path: str) -> bool:
+    top, name = path.split("/", 1)[0], path.rsplit("/", 1)[-1]
+    if top in TRIMMED_FOLDERS:
+        return False
+    return top == "csrc" or name in COMPILED_NAMES or name.endswith(COMPILED_SUFFIXES)
+
+
+# -------------------------------------------------------------------------------------------------------- driver
+
+
+class Setup:
+    """Interpreter, override, setup commands, patch. What it finds is the state that the measuring part reads."""
+
+    def __init__(self, job: Dict[str, Any], events: Events, processes: Processes) -> None:
+        self.job, self.events, self.processes = job, events, processes
+        self.run: str = job["run"]
+        self.cwd: str = job["tree"] or os.getcwd()
+        self.env = dict(os.environ)
+        self.env.update(job["env"])
+        if job["tree"]:
+            self.env["PYTHONPATH"] = ":".join(filter(None, [job["tree"], self.env.get("PYTHONPATH")]))
+        self.env.update(PYTHONUNBUFFERED="1", ISOBENCH_ATTEMPT=job["attempt"])
+        self.log = os.path.join(self.run, "setup.log")
+        self.until = 0.0
+        self.python = ""
+        self.root = ""
+        self.version: Optional[str] = None
+        self.model: str = job["model"]
+
+    def all(self, until: float) -> None:
+        self.until = until
+        os.close(open_append(self.log))
+        self._find_python()
+        for index, command in enumerate(self.job["setup"]):
+            self._command(index, command)
+        if self.job["setup"]:
+            self._find_python()  # a command may have installed other versions
+        self._override()
+        if self.job["patch"]:
+            self._patch()
+
+    def late(self) -> Failed:
+        return Failed("timeout", "setup did not end within its deadline", "setup.log", EXIT_DEADLINE)
+
+    def _command_line(self, argv: Sequence[str], cwd: str, env: Dict[str, str], fds: Tuple[int, ...] = ()) -> int:
+        log = open_append(self.log)
+        try:
+            pid = self.processes.spawn(argv, log, env, cwd, fds)
+        finally:
+            os.close(log)
+        code = self.processes.wait(pid, self.until)
+        if code is None:
+            raise self.late()
+        return code
+
+    def _probe(self, python: str, modules: Sequence[str] = ()) -> Dict[str, Any]:
+        """What PROBE says, run as the server will be. Raises ValueError with the interpreter's last words."""
+        since = os.path.getsize(self.log)
+        with tempfile.TemporaryFile(dir=self.run) as answer:
+            fd = answer.fileno()
+            argv = [python, "-c", PROBE, str(fd), *modules]
+            code = self._command_line(argv, self.cwd, self.env, (fd,))
+            if code:
+                raise ValueError(tail(self.log, since) or how(code))
+            answer.seek(0)
+            found: Dict[str, Any] = json.loads(answer.read().decode())
+        return found
+
+    def _find_python(self) -> None:
+        tried: List[str] = []
+        for name in self.job["pythons"]:
+            python = shutil.which(name, path=self.env.get("PATH"))
+            try:
+                found = self._probe(python) if python else {}
+                problem = "" if found.get("init") else "finds no vllm" if python else "not found"
+            except (ValueError, OSError) as error:
+                problem = str(error)
+            tried.append("%s: %s" % (name, problem or "imports vllm"))
+            if python and not problem:
+                self.python, self.version = python, found["version"]
+                self.root = os.path.dirname(os.path.dirname(os.path.realpath(found["init"])))
+                self.events.emit(
+                    "python",
+                    executable=python,
+                    root=self.root,
+                    vllm_version=self.version,
+                    versions=dict(found["versions"], python=found["python"]),
+                    tried=tried,
+                )
+                return
+        raise Failed("env_broken", "no interpreter imports vllm (%s)" % "; ".join(tried), "setup.log")
+
+    def _command(self, index: int, command: str) -> None:
+        log = open_append(self.log)
+        os.write(log, b"$ " + command.encode() + b"\n")
+        since = os.fstat(log).st_size
+        os.close(log)
+        start = boot()
+        code = self._command_line(["/bin/sh", "-c", command], self.root, self.env)
+        self.events.emit("setup_command", index=index, command=command, exit_code=code, seconds=boot() - start)
+        if code:
+            said = tail(self.log, since)
+            reason = "setup command %d ended with %s%s" % (index, how(code), ": " + said if said else "")
+            raise Failed("env_broken", reason, "setup.log")
+
+    def _override(self) -> None:
+        override = self.job["override"]
+        if not override:
+            return
+        limit, decided = override["before_vllm"], override["decided"]
+        if decided is not None:
+            applied, reason = decided, "the task says so"
+        elif limit is None:
+            applied, reason = True, "always"
+        else:
+            key, bound = version_key(self.version or ""), version_key(limit)
+            if bound is None:
+                raise Failed("harness_misconfig", "before_vllm = %r is not a version" % limit)
+            if key is None or is_development(self.version):
+                raise Failed(
+                    "harness_misconfig",
+                    "vLLM %s cannot be compared with %s: the task needs `override = true` or `override = false`"
+                    % (self.version or "of unknown version", limit),
+                )
+            applied = key < bound
+            reason = "vLLM %s is %s %s" % (self.version, "older than" if applied else "not older than", limit)
+        if applied:
+            self.model = override["use"]
+        self.events.emit("override", model=override["model"], use=override["use"], applied=applied, reason=reason)
+
+    def _patch(self) -> None:
+        event: Dict[str, Any] = {"applied": False, "method": None}
+        event.update({key: [] for key in ("files", "trimmed", "compiled", "imported", "not_imported")})
+        try:
+            self._apply(event)
+        except Failed as error:
+            event.update(applied=False, failure=error.failure, reason=error.reason)
+            if event["not_imported"]:
+                event["failure"] = "patched_tree_not_imported"
+            raise
+        finally:
+            self.events.emit("patch", **event)
+
+    def _apply(self, event: Dict[str, Any]) -> None:
+        with open(self.job["patch"]["path"], "rb") as f:
+            data = f.read()
+        if hashlib.sha256(data).hexdigest() != self.job["patch"]["sha256"]:
+            raise refused("the patch is not the one of the job: its sha256 differs")
+        patch = Patch(data, self.root)
+        event.update(trimmed=patch.trimmed, compiled=patch.compiled)
+        if patch.empty:
+            event.update(
+                failure="patch_empty", reason="the patch changes nothing" + " that is here" * bool(patch.trimmed)
+            )
+            return
+        if patch.compiled:
+            names = ", ".join(patch.compiled)
+            raise Failed("patch_not_compiled", "compiled sources would not take effect: " + names)
+        patch.expect()
+        event["method"] = self._run_tool(patch)
+        event.update(files=patch.prove(), applied=True)
+        modules = patch.modules("vllm")
+        try:
+            origins = self._probe(self.python, sorted(modules))["origins"] if modules else {}
+        except ValueError as error:
+            raise refused("after the patch the interpreter fails: %s" % error) from None
+        for name, path in sorted(modules.items()):
+            same = os.path.realpath(origins.get(name) or "") == os.path.join(patch.root, path)
+            event["imported" if same else "not_imported"].append(path)
+        if event["not_imported"]:
+            raise refused("the server would not import the patched %s" % ", ".join(event["not_imported"]))
+
+    def _run_tool(self, patch: Patch) -> str:
+        """Apply with git, else with patch, a dry run first; the tool must accept it as strictly as `expect` did."""
+        path = self.job["patch"]["path"]
+        if patch.trimmed:
+            path = os.path.join(self.run, "patch-trimmed.diff")
+            fd = open_append(path)
+            os.ftruncate(fd, 0)
+            with os.fdopen(fd, "wb") as f:
+                f.write(patch.data)
+        search = self.env.get("PATH")
+        git, other = shutil.which("git", path=search), shutil.which("patch", path=search)
+        if git:
+            command = [git, "apply", "--whitespace=nowarn"]
+            steps = [[*command, "--check", path], [*command, path]]
+        elif other:
+            command = [other, "-p1", "-F0", "--batch", "--no-backup-if-mismatch", "-i", path]
+            steps = [[*command, "--dry-run"], command]
+        else:
+            raise refused("neither git nor patch is in the image")
+        env = {
+            "PATH": search or os.defpath,
+            "LC_ALL": "C",
+            "HOME": "/nonexistent",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            # Inside a repository's subfolder git would return 0 and change nothing: it must find no repository,
+            # neither above the root nor, broken or with a configuration of its own, in it.
+            "GIT_CEILING_DIRECTORIES": os.path.dirname(patch.root),
+            "GIT_DIR": "/dev/null",
+        }
+        for argv in steps:
+            since = os.path.getsize(self.log)
+            code = self._command_line(argv, patch.root, env)
+            if code:
+                raise Failed("patch_not_applied", tail(self.log, since) or how(code), "setup.log")
+        return "git" if git else "patch"
+
+
+class Driver:
+    """One attempt from `start` to `end`."""
+
+    def __init__(self, job: Dict[str, Any]) -> None:
+        self.job = job
+        self.limits: Dict[str, float] = job["deadlines"]
+        self.overall = boot() + self.limits["overall"]
+        self.events = Events(os.path.join(job["run"], "events.jsonl"))
+        self.processes = Processes(job["attempt"], job["engine"])
+        self.setup = Setup(job, self.events, self.processes)
+        self.phase = "setup"
+        self.server: Optional[int] = None
+        self.server_argv: List[str] = []
+        self.argvs: List[List[str]] = []
+        self.port = 0
+
+    def run(self) -> int:
+        deadlines = {"overall": self.overall, "setup": min(self.overall, boot() + self.limits["setup"])}
+        with open("/proc/sys/kernel/random/boot_id") as f:
+            boot_id = f.read().strip()
+        version = sys.version.split()[0]
+        self.events.emit("start", pid=os.getpid(), python=version, boot_id=boot_id, deadlines=deadlines)
+        code, outcome = EXIT_OK, "ok"
+        try:
+            self._attempt()
+        except Stopped:
+            code, outcome = EXIT_STOPPED, "stopped"
+        except Failed as error:
+            code, outcome = error.code, "timed_out" if error.code == EXIT_DEADLINE else "failed"
+            extra = {"file": error.file} if error.file else {}
+            self.events.emit("fail", phase=self.phase, failure=error.failure, reason=error.reason, **extra)
+        except Exception as error:
+            code, outcome = EXIT_FAILED, "failed"
+            reason = "%s: %s" % (type(error).__name__, error)
+            self.events.emit("fail", phase=self.phase, failure="harness_misconfig", reason=reason)
+        self.processes.armed = False
+        grace = float(self.job["grace"])
+        if outcome == "stopped":  # whoever stops us waits `grace` before it kills us: end before that
+            grace = max(grace - 2, grace / 2)
+        left = self.processes.sweep(grace)
+        self._chown()
+        last: Dict[str, Any] = {"left": left} if left else {}
+        self.events.emit("end", exit_code=code, outcome=outcome, phase=self.phase, **last)
+        return code
+
+    def _attempt(self) -> None:
+        with self._phase("setup") as until:
+            self.setup.all(until)
+            self._prepare()
+        if self.job["server"]:
+            with self._phase("server") as until:
+                self._start_server(until)
+        with self._phase("measure") as until:
+            restarts = 0.0
+            for number, trial in enumerate(self.job["trials"]):
+                if self.job["fresh_server"] and self.server is not None and number:
+                    restarts += self._restart_server()
+                self._trial(trial, self.argvs[number], min(until + restarts, self.overall))
+
+    @contextlib.contextmanager
+    def _phase(self, name: str) -> Iterator[float]:
+        self.phase = name
+        until = min(self.overall, boot() + self.limits[name])
+        self.events.emit("phase", phase=name, state="start", deadline=until)
+        try:
+            yield until
+        except Exception as error:
+            self.events.emit("phase", phase=name, state="end", ok=False, reason=str(error) or "stopped")
+            raise
+        self.events.emit("phase", phase=name, state="end", ok=True)
+
+    def _prepare(self) -> None:
+        """Resolve every argv now, so that a missing script costs no server start."""
+        server = self.job["server"]
+        if server:
+            self.port = server["port"] or free_port()
+            self.server_argv = self._argv(server["argv"])
+        self.argvs = [self._argv(trial["argv"]) for trial in self.job["trials"]]
+        names, digest = self._client_code()
+        self.events.emit("client", files=names, sha256=digest)
+
+    def _client_code(self) -> Tuple[List[str], str]:
+        """The measuring program: its files (a script with its neighbours, or vLLM's own) and one sha256 over them."""
+        script = next((token for token in self.argvs[0][1:2] if token.endswith(".py")), None)
+        places = ("vllm/benchmarks", "vllm/entrypoints/cli")
+        paths: List[str] = []
+        for top in (
+            [os.path.dirname(script)] if script else [os.path.join(self.setup.root, place) for place in places]
+        ):
+            for folder, folders, files in os.walk(top):
+                folders[:] = [] if script else folders
+                paths += [os.path.join(folder, name) for name in files if name.endswith(".py")]
+        names = sorted(os.path.relpath(path, self.setup.root) for path in paths if os.path.isfile(path))
+        digest = hashlib.sha256()
+        for name in names:
+            with open(os.path.join(self.setup.root, name), "rb") as f:
+                digest.update(name.encode(errors="backslashreplace") + b"\0" + hashlib.sha256(f.read()).digest())
+        return names, digest.hexdigest()
+
+    def _fill(self, token: str) -> str:
+        values = {"port": str(self.port), "run": self.job["run"], "model": self.setup.model}
+        return re.sub(r"\{isobench:(port|run|model)\}", lambda found: values[found[1]], token)
+
+    def _argv(self, tokens: Sequence[str]) -> List[str]:
+        argv = [self._fill(token) for token in tokens]
+        python, search = self.setup.python, self.setup.env.get("PATH")
+        head = [argv[0]]
+        if argv[0] in ("python", "python3"):
+            head = [python]
+        elif argv[0] == "vllm":
+            script = shutil.which("vllm", path=os.path.dirname(python)) or shutil.which("vllm", path=search)
+            head = [script] if script else [python, "-m", "vllm.entrypoints.cli.main"]
+        elif not shutil.which(argv[0], path=search):
+            raise Failed("harness_misconfig", "%s: no such program" % argv[0])
+        if len(argv) > 1 and argv[1].endswith(".py"):
+            places = [os.path.join(folder, argv[1]) for folder in (self.setup.cwd, self.setup.root)]
+            script = next((place for place in places if os.path.isfile(place)), None)
+            if script is None:
+                raise Failed(
+                    "bench_script_missing", "no %s (looked at %s)" % (argv[1], ", ".join(dict.fromkeys(places)))
+                )
+            argv[1] = script
+        return head + argv[1:]
+
+    def _measured_env(self) -> Dict[str, str]:
+        """The children's environment with the secrets, which only server and client get."""
+        env = dict(self.setup.env)
+        for name, path in self.job["secrets"].items():
+            try:
+                with open(path) as f:
+                    env[name] = f.read().rstrip("\r\n")
+            except OSError as error:
+                raise Failed("harness_misconfig", "secret %s: %s" % (name, error.strerror)) from None
+        return env
+
+    def _start_server(self, until: float) -> None:
+        with socket.socket() as sock:
+            sock.settimeout(1)
+            if sock.connect_ex(("127.0.0.1", self.port)) == 0:
+                raise Failed("port_in_use", "something listens on port %d already" % self.port)
+        log = open_append(os.path.join(self.job["run"], "server.log"))
+        start = boot()
+        self.server = self.processes.spawn(self.server_argv, log, self._measured_env(), self.setup.cwd)
+        os.close(log)
+        self.events.emit("server", pid=self.server, argv=self.server_argv, port=self.port, log="server.log")
+        delay, state = 0.2, "no answer"
+        while True:
+            if boot() >= until:
+                reason = "the server was not ready in time; last seen: %s" % state
+                raise Failed("server_timeout", reason, "server.log", EXIT_DEADLINE)
+            state, models = self._ready(until)
+            code = self.processes.codes.get(self.server)
+            if code is not None:
+                raise Failed("server_crash", "the server ended with %s before it was ready" % how(code), "server.log")
+            if models is not None:
+                self.events.emit("ready", seconds=boot() - start, health=200, models=models)
+                return
+            self.processes.pause(min(delay, until - boot()))
+            delay = min(1.0, delay * 1.5)
+
+    def _ready(self, until: float) -> Tuple[str, Optional[List[str]]]:
+        """What the port says, and the models it lists once OUR model is among them."""
+        path = "/health"
+        try:
+            for path in ("/health", "/v1/models"):
+                status, body = http_get(self.processes, self.port, path, min(until, boot() + 5))
+                if status != 200:
+                    return "%s answered %d" % (path, status), None
+            models = [str(entry["id"]) for entry in json.loads(body.decode())["data"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            return "%s: %s" % (path, error), None
+        wanted = {self._fill(name) for name in self.job["server"]["model_ids"]}
+        if self.job["model"] in wanted:
+            wanted.add(self.setup.model)
+        if not wanted & set(models):
+            reason = "port %d serves %s, not %s" % (self.port, ", ".join(models), " or ".join(sorted(wanted)))
+            raise Failed("port_in_use", reason, "server.log")
+        return "ready", models
+
+    def _restart_server(self) -> float:
+        """A fresh server; returns the seconds it took, which are not the measurement's."""
+        begun = boot()
+        assert self.server is not None
+        self.processes.end(self.server, self.job["grace"])
+        self.processes.sweep(self.job["grace"])
+        phase, self.phase = self.phase, "server"
+        self._start_server(min(self.overall, boot() + self.limits["server"]))
+        self.phase = phase
+        return boot() - begun
+
+    def _trial(self, trial: Dict[str, Any], argv: List[str], until: float) -> None:
+        facts = {"index": trial["index"], "counted": trial["counted"], "argv": argv, "seed": trial["seed"]}
+        self.events.emit("trial", state="start", **facts)
+        start = boot()
+        log = open_append(os.path.join(self.job["run"], trial["log"]))
+        try:
+            pid = self.processes.spawn(argv, log, self._measured_env(), self.setup.cwd, grouped=True)
+            late = self._watch(pid, lambda: os.fstat(log).st_size, until)
+        finally:
+            os.close(log)
+        code = self.processes.end(pid, self.job["grace"]) if late else self.processes.codes[pid]
+        extra = {"timed_out": late} if late else {}
+        self.events.emit("trial", state="end", **facts, **ending(code), seconds=boot() - start, **extra)
+        broken = self._health() if self.server is not None else ""
+        if late:
+            said = "wrote nothing for %g s" % self.limits["stall"] if late == "stall" else "did not end in time"
+            reason = "the client of trial %d %s%s" % (trial["index"], said, "; " + broken if broken else "")
+            raise Failed("timeout", reason, trial["log"], EXIT_DEADLINE)
+        client = "the client of trial %d ended with %s" % (trial["index"], how(code or 0))
+        if broken:
+            raise Failed("server_crash", "%s; %s" % (broken, client), "server.log")
+        if code:
+            raise Failed("client_failed", client, trial["log"])
+
+    def _watch(self, pid: int, size: Callable[[], int], until: float) -> str:
+        """Wait for a client: "" if it ended, else `deadline` or `stall`. Any growth of its log is life."""
+        seen, seen_at = size(), boot()
+        while pid not in self.processes.codes:
+            silent_at = seen_at + self.limits["stall"]
+            self.processes.pause(min(until, silent_at) - boot())
+            now, grown = boot(), size()
+            if grown != seen:
+                seen, seen_at = grown, now
+            elif pid not in self.processes.codes and now >= min(until, silent_at):
+                return "deadline" if now >= until else "stall"
+            if now >= until and pid not in self.processes.codes:
+                return "deadline"
+        return ""
+
+    def _health(self) -> str:
+        """Emit `health`; returns what is wrong, or an empty string."""
+        assert self.server is not None
+        status: Optional[int] = None
+        with contextlib.suppress(OSError):
+            status = http_get(self.processes, self.port, "/health", boot() + 10)[0]
+        self.processes.pause(0)
+        code = self.processes.codes.get(self.server)
+        extra = {"exit_code": code} if code is not None else {}
+        self.events.emit("health", status=status, alive=code is None, **extra)
+        if code is not None:
+            return "the server ended with %s" % how(code)
+        return "" if status == 200 else "after the trial /health answered %s" % (status or "nothing")
+
+    def _chown(self) -> None:
+        owner = self.job["owner"]
+        for folder, folders, files in os.walk(self.job["run"]) if owner else ():
+            for name in folders + files:
+                with contextlib.suppress(OSError):
+                    os.chown(os.path.join(folder, name), owner["uid"], owner["gid"], follow_symlinks=False)
+
+
+def main(argv: Sequence[str]) -> int:
+    with open(argv[1]) as f:
+        job: Dict[str, Any] = json.load(f)
+    if job.get("format") != 1:
+        sys.stderr.write("driver: job.json has format %r, this driver reads 1\n" % job.get("format"))
+        return EXIT_FAILED
+    return Driver(job).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
