@@ -10,7 +10,6 @@ from typing import Any
 from isobench_tui.cli.words import bytes_text, clock, safe, span
 from isobench_tui.store import db, live, query
 from isobench_tui.store.answer import OK
-from isobench_tui.store.attempts import MEAN
 from isobench_tui.store.clock import ago
 from isobench_tui.store.selectors import campaign_id
 from isobench_tui.store.workspace import Workspace, find
@@ -101,7 +100,7 @@ def _job(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
     value = connection.execute(
         "SELECT m.value, m.unit FROM metrics m JOIN attempts a ON a.id = m.attempt_id WHERE a.job_id = ? "
         "AND a.outcome = 'success' AND m.trial = ? AND m.name = ? ORDER BY a.number DESC LIMIT 1",
-        (row["id"], MEAN, name),
+        (row["id"], query.MEAN, name),
     ).fetchone()
     return {
         "id": row["id"],
@@ -150,7 +149,8 @@ def _print_runner(found: dict[str, Any]) -> None:
     runner, pause = found["runner"], found["paused"]
     if not runner["alive"]:
         since = f", last heartbeat {clock(runner['heartbeat'])}" if runner.get("heartbeat") else ""
-        print(f"runner   not alive{since}; `isobench run` starts it")
+        left = any(campaign["jobs"]["left"] for campaign in found["campaigns"])
+        print(f"runner   not alive{since}; " + ("`isobench run` starts it" if left else "nothing is left to do"))
     else:
         late = f", but silent for {span(runner['age_s'])}" if runner.get("age_s", 0) > STALE_S else ""
         engine = f", {runner['engine']}" if runner.get("engine") else ""

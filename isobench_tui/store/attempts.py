@@ -11,10 +11,8 @@ from typing import Any, Literal
 from isobench_tui.results.models import Metric, TrialFacts, Verdict
 from isobench_tui.store import events, live
 from isobench_tui.store.clock import now, seconds
+from isobench_tui.store.query import MEAN
 from isobench_tui.store.queue import behind_task, to_front
-
-MEAN = -1
-"""Trial number under which `metrics` holds the mean over the counted trials."""
 
 
 @dataclass(frozen=True, slots=True)

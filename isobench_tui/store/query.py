@@ -10,6 +10,9 @@ from typing import Any
 from isobench_tui.store import live
 from isobench_tui.store.db import meta
 
+MEAN = -1
+"""Trial number under which `metrics` holds the mean over the counted trials."""
+
 COUNTERS = ("jobs", "attempts", "events", "live")
 
 
