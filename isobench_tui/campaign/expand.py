@@ -11,7 +11,7 @@ from pathlib import Path
 
 from isobench_tui.campaign import images, settings
 from isobench_tui.campaign.argv import CommandError
-from isobench_tui.campaign.files import Unreadable, digest, local, read
+from isobench_tui.campaign.files import Unreadable, digest, exists, local, read
 from isobench_tui.campaign.identity import fingerprint
 from isobench_tui.campaign.models import Arm, JobSpec, PlannedTask, Settings, Submission, Workload
 from isobench_tui.campaign.patchlint import lint
@@ -181,7 +181,7 @@ class _Expander:
         if not block.wheels:
             return None
         folder = local(self.base, block.wheels)
-        if not folder.is_dir():
+        if not exists(folder, folder=True):
             self.notes.error(key, f"{folder}: no such folder", "a folder of this machine")
         if self.spec.engine.kind == "process":
             self.notes.warn(key, "only containers see /wheels; a local process does not")

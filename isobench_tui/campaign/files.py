@@ -46,6 +46,14 @@ def digest(path: Path) -> str:
             raise Unreadable((error.strerror or str(error)).lower()) from error
 
 
+def exists(path: Path, *, folder: bool = False) -> bool:
+    """Whether the path (a folder, if asked) is there; unlike pathlib's, never raises for names too long or barred."""
+    try:
+        return path.is_dir() if folder else path.exists()
+    except OSError:
+        return False
+
+
 def local(base: Path, written: str) -> Path:
     """A path of the campaign file: `~` expanded, relative ones from `base`, the campaign file's folder."""
     try:

@@ -7,10 +7,11 @@ import string
 from pathlib import Path
 from typing import Literal
 
-from isobench_tui.campaign.files import local
+from isobench_tui.campaign.files import exists, local
 
 _FIELDS = "{commit} and {parent}, shortened like {parent:.12}"
 _SHORTENED = re.compile(r"(?:\.[1-9]\d?)?", re.ASCII)
+_LONGEST = 1024
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REFERENCE = re.compile(
     rf"(?:(?:[A-Za-z0-9.-]+(?::\d+)?|\[[0-9a-f:]+\](?::\d+)?)/)?{_PART}(?:/{_PART})*"
@@ -50,7 +51,7 @@ def located(ref: str, kind: Literal["docker", "process"], base: Path) -> str:
     """The reference as jobs carry it: as written, or the absolute folder. Raises ImageError."""
     if kind == "process":
         folder = local(base, ref)
-        if not folder.is_dir():
+        if not exists(folder, folder=True):
             raise ImageError(
                 f"{folder}: no such folder", "a folder with the tree to run, relative to the campaign file"
             )

@@ -28,9 +28,7 @@ def load(path: str | os.PathLike[str]) -> Submission:
     Raises SpecError, and nothing else, whatever the file holds.
     """
     shown = os.fspath(path)
-    if "\0" in shown:
-        raise SpecError([Problem(shown, "", "a path with a NUL")])
-    target = Path(os.path.normpath(Path.cwd() / shown))
+    target = _absolute(shown)
     try:
         data = read(target, _CAP)
     except Unreadable as error:
@@ -42,6 +40,18 @@ def load(path: str | os.PathLike[str]) -> Submission:
         what = f"not UTF-8 (byte {data[error.start]:#04x} in line {line})"
         raise SpecError([Problem(shown, "", what, "a TOML file, which is UTF-8")]) from error
     return parse(text, target, shown)
+
+
+def _absolute(shown: str) -> Path:
+    try:
+        target = Path(os.path.normpath(Path.cwd() / shown))
+    except OSError as error:
+        raise SpecError([Problem(shown, "", "the working directory is gone", "an absolute path")]) from error
+    try:
+        str(target).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise SpecError([Problem(shown, "", "a path that is not UTF-8", "another name for it")]) from error
+    return target
 
 
 def parse(text: str, path: Path, shown: str | None = None) -> Submission:

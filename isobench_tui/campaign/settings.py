@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from packaging.version import InvalidVersion, Version
 
-from isobench_tui.campaign.files import local
+from isobench_tui.campaign.files import exists, local
 from isobench_tui.campaign.models import Container, Lane, Settings, Timeouts
 from isobench_tui.campaign.problems import Notes
 from isobench_tui.campaign.spec import CampaignFile
@@ -22,7 +22,7 @@ def settings(spec: CampaignFile, base: Path, notes: Notes) -> Settings:
     _check(spec, notes)
     container = spec.container
     cache = local(base, spec.model.cache) if spec.model.cache else None
-    if cache and not cache.is_dir():
+    if cache and not exists(cache, folder=True):
         notes.warn("model.cache", f"{cache}: no such folder yet")
     return Settings(
         engine=spec.engine.kind,
@@ -74,7 +74,7 @@ def _volumes(spec: CampaignFile, base: Path, notes: Notes) -> list[str]:
         if str(inside) == "/" or any(inside.is_relative_to(taken) for taken in _RESERVED):
             notes.error(key, f"{inside} is taken in the container", "another container path")
             continue
-        if not host.exists():
+        if not exists(host):
             notes.warn(key, f"{host}: does not exist")
         made.append(f"{host}:{inside}" + (":ro" if match[3] == "ro" else ""))
     return made
