@@ -7,9 +7,9 @@ from vllm.engine.llm_engine import LLMEngine
 from vllm.engine.metrics import Metrics
 from vllm.logger import init_logger
 
-IPC_US = 800.0
+IPC_US = 1500.0
 """Simulated cost of one message from the engine core to the API server, in microseconds."""
-FRONTEND_US_PER_OUTPUT = 14.0
+FRONTEND_US_PER_OUTPUT = 24.0
 """Simulated cost of one output in the API server, in microseconds."""
 LOG_INTERVAL_S = 1.0
 

@@ -5,7 +5,7 @@ from vllm.core.scheduler import Scheduler
 from vllm.logger import SIMULATED, init_logger
 from vllm.worker.model_runner import ModelRunner
 
-DETOKENIZE_US_PER_TOKEN = 0.5
+DETOKENIZE_US_PER_TOKEN = 0.8
 """Simulated cost of turning one token into text, in microseconds."""
 
 logger = init_logger("engine.core", "EngineCore")
