@@ -64,7 +64,7 @@ class _Expander:
             tasks=tuple(planned),
             jobs=tuple(jobs),
             patches=self.patches,
-            findings=tuple(self.notes.findings),
+            findings=self.notes.findings,
         )
 
     def _check_file(self) -> None:

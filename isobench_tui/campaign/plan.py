@@ -20,9 +20,16 @@ def render_plan(submission: Submission) -> str:
     """The plan as plain text; columns fit 80, only references, paths and single options may be longer."""
     numbers = _image_numbers(submission)
     parts = [_head(submission), _images(numbers), _order(submission, numbers)]
-    parts += [_task(submission, task, numbers) for task in submission.tasks]
-    tasks = {task.commit[:8] for task in submission.tasks}
-    rest = [finding for finding in submission.findings if finding.where.split(":")[0] not in tasks]
+    jobs: dict[str, list[JobSpec]] = {task.commit: [] for task in submission.tasks}
+    for job in submission.jobs:
+        jobs[job.commit].append(job)
+    findings: dict[str, list[Finding]] = {task.commit[:8]: [] for task in submission.tasks}
+    rest: list[Finding] = []
+    for finding in submission.findings:
+        findings.get(finding.where.split(":")[0], rest).append(finding)
+    for task in submission.tasks:
+        arms = _arms(jobs[task.commit], submission.patches, numbers)
+        parts.append(_task(task, arms, findings[task.commit[:8]]))
     if rest:
         parts.append(["findings", *_findings(rest, named=True)])
     return "\n\n".join("\n".join(plain(line).rstrip() for line in part) for part in parts if part) + "\n"
@@ -123,12 +130,12 @@ def _order(submission: Submission, numbers: dict[str, int]) -> list[str]:
     return ["order", *("  " + line for line in lines)]
 
 
-def _task(submission: Submission, task: PlannedTask, numbers: dict[str, int]) -> list[str]:
+def _task(task: PlannedTask, arms: list[str], findings: list[Finding]) -> list[str]:
     workload = task.workload
     short = task.commit[:8]
     lines = [
         f"task {short}  parent {task.parent[:8]}  {workload.mode}  fingerprint {task.fingerprint[:12]}",
-        *_arms(submission, task, numbers),
+        *arms,
         f"  model     {workload.model}",
         *_override(workload.override),
         *_argv("client", workload.client),
@@ -139,30 +146,19 @@ def _task(submission: Submission, task: PlannedTask, numbers: dict[str, int]) ->
     if workload.dataset:
         lines.append(f"  dataset   {workload.dataset}")
     lines.append(f"  expects   {_expected(task)}")
-    mine = [f for f in submission.findings if f.where.split(":")[0] == short]
-    return lines + [line for f in mine for line in _findings([f], named=f.where != short)]
+    return lines + [line for f in findings for line in _findings([f], named=f.where != short)]
 
 
-def _arms(submission: Submission, task: PlannedTask, numbers: dict[str, int]) -> list[str]:
-    arms: dict[tuple[str, str], JobSpec] = {}
-    for job in submission.jobs:
-        if job.commit == task.commit:
-            arms.setdefault((job.arm, job.agent), job)
+def _arms(jobs: list[JobSpec], patches: dict[str, str], numbers: dict[str, int]) -> list[str]:
+    """One line per arm and agent: its image, and what its patch touches."""
     lines = []
-    for (arm, agent), job in arms.items():
-        text = f"  {arm:<8}  image [{numbers[job.image]}]"
-        if agent:
-            text += f"  {agent}  patch {(job.patch_sha256 or '')[:12]}{_touched(submission, job)}"
+    for job in {(job.arm, job.agent): job for job in jobs}.values():
+        text = f"  {job.arm:<8}  image [{numbers[job.image]}]"
+        if job.patch_sha256:
+            paths = [path for path in read(base64.b64decode(patches[job.patch_sha256])).paths if path]
+            text += f"  {job.agent}  patch {job.patch_sha256[:12]} ({_count(len(paths), 'file')})"
         lines.append(text)
     return lines
-
-
-def _touched(submission: Submission, job: JobSpec) -> str:
-    data = submission.patches.get(job.patch_sha256 or "")
-    if data is None:
-        return ""
-    paths = [path for path in read(base64.b64decode(data)).paths if path]
-    return f" ({_count(len(paths), 'file')})"
 
 
 def _override(override: Override | None) -> list[str]:

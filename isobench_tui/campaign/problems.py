@@ -52,7 +52,12 @@ class Notes:
     def __init__(self, file: str) -> None:
         self.file = file
         self.problems: list[Problem] = []
-        self.findings: list[Finding] = []
+        self._findings: dict[Finding, None] = {}
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Each finding once, in order."""
+        return tuple(self._findings)
 
     def error(self, key: str, what: str, accepted: str = "") -> None:
         """Something that keeps the campaign from running."""
@@ -67,9 +72,7 @@ class Notes:
         self._find("info", where, text)
 
     def _find(self, level: Any, where: str, text: str) -> None:
-        finding = Finding(level=level, where=where, text=text)
-        if finding not in self.findings:
-            self.findings.append(finding)
+        self._findings[Finding(level=level, where=where, text=text)] = None
 
     def check(self) -> None:
         """Raise SpecError if there is any problem."""
