@@ -42,12 +42,6 @@ class GpuUnavailable(EngineError):
     failure = "driver_mismatch"
 
 
-class EnvBroken(EngineError):
-    """The image cannot run the driver: no python3, another architecture."""
-
-    failure = "env_broken"
-
-
 class NameTaken(EngineError):
     """Another workspace's container holds the name that guards our GPUs."""
 

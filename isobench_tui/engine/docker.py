@@ -1,0 +1,382 @@
+"""The docker engine: containers on this host's Docker, through the official SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from isobench_tui.engine.base import (
+    DiskUsage,
+    EngineError,
+    EngineUnreachable,
+    Exit,
+    Handle,
+    ImageInfo,
+    ImageMissing,
+    LaunchSpec,
+    PullFailed,
+    PullProgress,
+)
+from isobench_tui.engine.docker_api import Api, registry_error, translate
+from isobench_tui.engine.docker_launch import ATTEMPT_LABEL, RUNDIR_LABEL, ULIMITS, WORKSPACE_LABEL, Launch, state_of
+from isobench_tui.engine.job import DRIVER
+from isobench_tui.engine.pull import pull
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+CONTAINERD_ROOT = Path("/var/lib/containerd")
+
+
+class DockerEngine:
+    """Engine on a local Docker socket. All times are in seconds.
+
+    `quick` limits calls that answer at once, `create_timeout` create and start (vfs copies the image twice), `remove`
+    what deletes files. `poll` is how often `wait` asks in case the engine forgot to tell, `patience` how long `wait`
+    bears with an engine that is gone, `reap_for` how long an abandoned create is awaited to remove what it makes.
+    Raises EngineError for a remote engine.
+    """
+
+    kind: Literal["docker"] = "docker"
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        *,
+        driver: Path = DRIVER,
+        quick: float = 60.0,
+        create_timeout: float = 600.0,
+        remove_timeout: float = 600.0,
+        poll: float = 30.0,
+        patience: float = 600.0,
+        reap_for: float = 1800.0,
+        backoff: float = 1.0,
+    ) -> None:
+        self._api = Api(base_url)
+        self._driver = driver
+        self._quick = quick
+        self._create_timeout = create_timeout
+        self._remove_timeout = remove_timeout
+        self._poll = poll
+        self._patience = patience
+        self._reap_for = reap_for
+        self._backoff = backoff
+        self._ulimits = dict(ULIMITS)
+        self._storage: Path | None = None
+
+    async def check(self) -> str:
+        """`docker VERSION STORAGE-DRIVER DATA-ROOT`. Raises EngineUnreachable."""
+        info = await self._info()
+        return f"docker {info.get('ServerVersion')} {info.get('Driver')} {info.get('DockerRootDir')}"
+
+    async def resolve(self, ref: str) -> ImageInfo:
+        """Pin a reference: what is here under that name, else what the registry has under it now.
+
+        Raises ImageMissing, PullFailed (the registry does not answer), EngineUnreachable.
+        """
+        local = await self._image(ref)
+        if local is not None:
+            return _local(ref, local)
+        found = await self._api.thread(f"asking the registry for {ref}", lambda: self._distribution(ref), self._quick)
+        digest = str(found["Descriptor"]["digest"])
+        return ImageInfo(ref, f"{repository(ref)}@{digest}", digest, None, present=False)
+
+    async def fetch(self, image: ImageInfo, on_progress: Callable[[PullProgress], None]) -> ImageInfo:
+        """Pull the pinned digest and give it the name that the campaign uses.
+
+        Raises ImageMissing, PullFailed, DiskFull, EngineUnreachable.
+        """
+        name, at, digest = image.pinned.partition("@")
+        if not at:
+            raise ImageMissing(f"{image.ref} ({image.pinned}) is not here any more and has no digest to pull it by")
+        auth = await self._api.thread(f"credentials for {name}", lambda: _auth_header(name), self._quick)
+        session = self._api.session()
+        await pull(session, name, digest, auth=auth, on_progress=on_progress, backoff=self._backoff)
+        if "@" not in image.ref:
+            tag = tag_of(image.ref)
+            await self._api.call(f"tagging {image.ref}", lambda c: c.tag(image.pinned, name, tag), self._quick)
+        local = await self._image(image.pinned)
+        if local is None:
+            raise PullFailed(f"{image.pinned} is gone right after its pull")
+        return replace(image, id=str(local["Id"]), present=True, size=local.get("Size"))
+
+    async def launch(self, spec: LaunchSpec) -> Handle:
+        """Create and start the attempt's container, or find it where it already exists.
+
+        Raises NameTaken, ImageMissing, GpuUnavailable, DiskFull, EngineUnreachable. If the task is
+        cancelled or the engine is late, what was made is removed, also when it appears later.
+        """
+        launch = Launch(
+            self._api,
+            spec,
+            driver=self._driver,
+            ulimits=self._ulimits,
+            timeout=self._create_timeout,
+            reap_for=self._reap_for,
+        )
+        try:
+            return await self._api.thread("starting the container", launch.run, self._create_timeout)
+        except (EngineUnreachable, asyncio.CancelledError):
+            launch.abandon()
+            raise
+
+    async def wait(self, handle: Handle) -> Exit:
+        """Return when the container has ended, however long that takes; survives a restart of the engine.
+
+        Raises EngineError (mostly EngineUnreachable) once there was no usable answer for `patience` seconds.
+        """
+        loop = asyncio.get_running_loop()
+        answered = loop.time()
+        while True:
+            try:
+                ended = _exit(await self._container(handle))
+                if ended is not None:
+                    return ended
+                answered = loop.time()
+                await self._until_not_running(handle, self._poll)
+            except EngineError:  # an engine that is shutting down answers all kinds of things
+                if loop.time() - answered > self._patience:
+                    raise
+            # Keeps a container that never started, or an engine that is gone, from being asked without pause.
+            await asyncio.sleep(min(0.2, self._poll))
+
+    async def stop(self, handle: Handle, grace: float) -> Exit:
+        """SIGTERM to the driver, `grace` seconds (whole ones, rounded up), SIGKILL to the whole container."""
+        seconds = math.ceil(grace)
+        try:
+            await self._command("stopping", lambda c: c.stop(handle.id, timeout=seconds), self._quick + seconds)
+        except EngineUnreachable:
+            raise
+        except EngineError:  # "tried to kill container, but did not receive an exit event"
+            await self._command("killing", lambda c: c.kill(handle.id, signal="SIGKILL"), self._quick)
+            await self._until_not_running(handle, self._quick)
+        info = await self._container(handle)
+        ended = _exit(info)
+        if ended is None and info is not None and state_of(info["State"]["Status"]) == "created":
+            return Exit(None, error="never started")
+        if ended is None:
+            raise EngineError(f"container {handle.name} runs on after SIGKILL")
+        return ended
+
+    async def inspect(self, handle: Handle) -> dict[str, object]:
+        """`Id Name Created State Image Config HostConfig Mounts`, env values as `***`; {} if it is gone."""
+        info = await self._container(handle)
+        if info is None:
+            return {}
+        config = dict(info["Config"])
+        config["Env"] = [f"{item.partition('=')[0]}=***" for item in config.get("Env") or []]
+        keep = ("Id", "Name", "Created", "State", "Image", "HostConfig", "Mounts")
+        return {**{key: info[key] for key in keep if key in info}, "Config": config}
+
+    async def remove(self, handle: Handle) -> None:
+        """Kill and remove the container and its anonymous volumes. Quiet if it is gone or going."""
+        await self._command(
+            "removing", lambda c: c.remove_container(handle.id, force=True, v=True), self._remove_timeout
+        )
+
+    async def adopt(self, workspace: str, runs: Path) -> list[Handle]:
+        """Containers labelled with this workspace whose run directory lies directly in `runs`, in any state."""
+        filters = {"label": [f"{WORKSPACE_LABEL}={workspace}"]}
+        found = await self._api.call("listing", lambda c: c.containers(all=True, filters=filters), self._quick)
+        real = await self._api.thread("resolving the runs folder", runs.resolve, self._quick)
+        handles = []
+        for item in found:
+            labels: Mapping[str, str] = item.get("Labels") or {}
+            run_dir = Path(labels.get(RUNDIR_LABEL, ""))
+            if ATTEMPT_LABEL in labels and run_dir.parent == real:
+                name = (item.get("Names") or ["/"])[0].lstrip("/")
+                handles.append(Handle(labels[ATTEMPT_LABEL], name, item["Id"], run_dir, state_of(item["State"])))
+        return handles
+
+    async def remove_image(self, image: ImageInfo) -> bool:
+        """Remove the campaign's name for the image and its digest; layers that others use stay.
+
+        Never by id and never by force. False if a container uses it or it is gone; a name that meanwhile means
+        another image is left alone.
+        """
+        removed = False
+        for name in dict.fromkeys((image.ref, image.pinned)):
+            local = await self._image(name)
+            if local is None or (image.id is not None and local["Id"] != image.id):
+                continue
+            removed = await self._untag(name) or removed
+        return removed
+
+    async def usage(self) -> DiskUsage:
+        """statvfs of where the engine keeps images and containers, or of the closest folder above it that is seen."""
+        if self._storage is None:
+            self._storage = _storage_of(await self._info())
+        storage = self._storage
+        return await self._api.thread(f"statvfs of {storage}", lambda: _statvfs(storage), self._quick)
+
+    async def close(self) -> None:
+        await self._api.close()
+
+    async def _info(self) -> Mapping[str, Any]:
+        info: Mapping[str, Any] = await self._api.call(f"asking {self._api.url}", lambda c: c.info(), self._quick)
+        return info
+
+    async def _image(self, name: str) -> Mapping[str, Any] | None:
+        import docker.errors
+
+        def look(client: APIClient) -> Mapping[str, Any] | None:
+            try:
+                found: Mapping[str, Any] = client.inspect_image(name)  # type: ignore[no-untyped-call]
+                return found
+            except docker.errors.NotFound:
+                return None
+            except docker.errors.APIError as error:
+                if "invalid reference format" in str(error).lower():
+                    raise ImageMissing(f"{name!r} is not an image reference") from None
+                raise
+
+        return await self._api.call(f"looking for {name}", look, self._quick)
+
+    def _distribution(self, ref: str) -> Mapping[str, Any]:
+        import docker.errors
+
+        client: Any = self._api.client(self._quick)
+        try:
+            # The SDK would load credentials once and keep them for days; a login in between must count.
+            found: Mapping[str, Any] = client.inspect_distribution(ref, _auth_config(ref) or {})
+            return found
+        except docker.errors.InvalidRepository as error:
+            raise ImageMissing(f"{ref!r} is not an image reference: {error}") from None
+        except docker.errors.APIError as error:
+            raise registry_error(f"{ref}: {error.explanation or error}") from error
+
+    async def _untag(self, name: str) -> bool:
+        import docker.errors
+
+        def remove(client: APIClient) -> bool:
+            try:
+                return bool(client.remove_image(name, force=False, noprune=False))
+            except docker.errors.APIError as error:
+                if error.status_code in {404, 409}:
+                    return False
+                raise
+
+        return await self._api.call(f"removing {name}", remove, self._remove_timeout)
+
+    async def _container(self, handle: Handle) -> Mapping[str, Any] | None:
+        import docker.errors
+
+        def look(client: APIClient) -> Mapping[str, Any] | None:
+            try:
+                return client.inspect_container(handle.id)  # type: ignore[no-any-return]
+            except docker.errors.NotFound:
+                return None
+
+        return await self._api.call(f"inspecting {handle.name}", look, self._quick)
+
+    async def _command(self, doing: str, work: Callable[[APIClient], object], limit: float) -> None:
+        """A call whose aim is reached too where the container is gone, going, or not running."""
+        import docker.errors
+
+        def run(client: APIClient) -> None:
+            try:
+                work(client)
+            except docker.errors.APIError as error:
+                if error.status_code not in {404, 409}:
+                    raise
+
+        await self._api.call(f"{doing} the container", run, limit)
+
+    async def _until_not_running(self, handle: Handle, limit: float) -> None:
+        """Return when the engine says that the container is not running, or after `limit` seconds."""
+        import aiohttp
+
+        url = f"http://docker/containers/{handle.id}/wait"
+        try:
+            async with (
+                asyncio.timeout(limit),
+                self._api.session().post(url, params={"condition": "not-running"}) as got,
+            ):
+                await got.read()
+        except TimeoutError:
+            return
+        except (aiohttp.ClientError, OSError) as error:
+            raise translate("waiting", error) from error
+
+
+def repository(ref: str) -> str:
+    """The reference without tag and digest, as the engine writes it: `docker.io/library/x:1` -> `x`."""
+    name = ref.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    name = head + slash + last.partition(":")[0]
+    for prefix in ("index.docker.io/", "docker.io/"):
+        name = name.removeprefix(prefix)
+    return name.removeprefix("library/")
+
+
+def tag_of(ref: str) -> str:
+    """The tag of a reference; `latest` where it has none."""
+    return ref.partition("@")[0].rpartition("/")[2].partition(":")[2] or "latest"
+
+
+def _local(ref: str, local: Mapping[str, Any]) -> ImageInfo:
+    own = repository(ref)
+    digests = [item for item in local.get("RepoDigests") or [] if item.partition("@")[0] == own]
+    asked = f"{own}@{ref.partition('@')[2]}"
+    pinned = asked if asked in digests else next(iter(digests), None)
+    digest = pinned.partition("@")[2] if pinned else None
+    return ImageInfo(ref, pinned or str(local["Id"]), digest, str(local["Id"]), present=True, size=local.get("Size"))
+
+
+def _auth_config(ref: str) -> dict[str, Any] | None:
+    """Credentials of the docker CLI (its config file or credential helper) for the reference's registry."""
+    from docker import auth
+    from docker.errors import DockerException, InvalidRepository
+
+    try:
+        registry, _ = auth.resolve_repository_name(ref)
+        found: dict[str, Any] | None = auth.resolve_authconfig(auth.load_config(), registry)
+    except InvalidRepository:
+        raise
+    except DockerException as error:
+        raise PullFailed(f"credentials for {ref}: {error}") from error
+    return found
+
+
+def _auth_header(ref: str) -> str | None:
+    from docker import auth
+
+    found = _auth_config(ref)
+    return auth.encode_header(found).decode() if found else None
+
+
+def _exit(info: Mapping[str, Any] | None) -> Exit | None:
+    """How the container ended; None while it has not."""
+    if info is None:
+        return Exit(None, error="the container is gone: somebody removed it")
+    state = info["State"]
+    if state_of(state["Status"]) != "ended":
+        return None
+    code = int(state["ExitCode"])
+    # 128 + n: the driver was killed by signal n, or says so itself; init passes both on alike.
+    signal = code - 128 if 128 < code <= 128 + 64 else None
+    error = str(state.get("Error") or "")
+    if code in {126, 127} and not error:  # the init process's own codes; the driver has no such
+        error = f"the image cannot run python3 (exit code {code} of the container's init)"
+    return Exit(code, signal, bool(state.get("OOMKilled")), error)
+
+
+def _storage_of(info: Mapping[str, Any]) -> Path:
+    status = info.get("DriverStatus") or []
+    snapshotter = any("containerd.snapshotter" in str(value) for pair in status for value in pair)
+    return CONTAINERD_ROOT if snapshotter else Path(info["DockerRootDir"])
+
+
+def _statvfs(path: Path) -> DiskUsage:
+    for folder in (path, *path.parents):
+        try:
+            found = os.statvfs(folder)
+        except (FileNotFoundError, PermissionError, NotADirectoryError):
+            continue
+        return DiskUsage(folder, found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
+    raise EngineError(f"no folder above {path} can be seen")
