@@ -354,12 +354,12 @@ def test_a_daemon_of_the_server_is_killed(run: Run, fault: str) -> None:
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("phase", ["setup", "server", "measure"])
 def test_a_signal_ends_everything(run: Run, signum: int, phase: str) -> None:
-    job: dict[str, Any] = {
+    jobs: dict[str, dict[str, Any]] = {
         "setup": {"setup": ("sleep 600",)},
         "server": {"server": run.server("never")},
         "measure": {"server": run.server("stubborn")},
-    }[phase]
-    run.start(run.trial("silent"), **job)
+    }
+    run.start(run.trial("silent"), **jobs[phase])
     assert run.process is not None
     log = {"setup": "setup.log", "server": "server.log", "measure": "client-00.log"}[phase]
     until(lambda: run.log(log) and (phase != "setup" or "sleep" in run.log(log)))
