@@ -102,6 +102,7 @@ def _job(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
         "AND a.outcome = 'success' AND m.trial = ? AND m.name = ? ORDER BY a.number DESC LIMIT 1",
         (row["id"], query.MEAN, name),
     ).fetchone()
+    ended_badly = row["state"] == "done" and row["outcome"] != "success"
     return {
         "id": row["id"],
         "campaign": row["campaign"],
@@ -116,6 +117,7 @@ def _job(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
         "valid": None if row["valid"] is None else bool(row["valid"]),
         "failure": row["failure"],
         "reason": row["reason"] or (row["why"] if row["state"] == "done" else "") or "",
+        "evidence": {key: row[key] for key in ("file", "line", "text")} if ended_badly and row["text"] else None,
         "metric": name if value else None,
         "value": value["value"] if value else None,
         "unit": value["unit"] if value else None,
@@ -188,7 +190,9 @@ def _outcome(job: dict[str, Any]) -> str:
     if job["outcome"] == "success":
         value = f" {job['value']:.2f} {job['unit']}" if job["value"] is not None else ""
         return f"{'valid' if job['valid'] else 'INVALID'}{value}"
-    return f"{job['outcome'].upper()} {job['failure']}: {safe(job['reason'])}"
+    text = f"{job['outcome'].upper()} {job['failure']}: {safe(job['reason'])}"
+    proof = job["evidence"]
+    return text + (f" [{proof['file']}:{proof['line']} {safe(proof['text'])}]" if proof and proof["line"] else "")
 
 
 def _brackets(notes: list[str]) -> str:

@@ -109,11 +109,11 @@ class Attempt:
         """Stop, remove, forget - until the engine has done it, however long that takes."""
         settings = self.order.settings
         await self.services.writer.run(attempts.start_phase, self.id, "cleanup", settings.timeouts.cleanup, now())
-        await faults.point("cleanup")
         tries = 0
         while True:
             try:
                 async with asyncio.timeout(settings.timeouts.cleanup):
+                    await faults.point("cleanup")
                     await self._remove_all()
                 break
             except (EngineError, TimeoutError) as error:

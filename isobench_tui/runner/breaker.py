@@ -38,6 +38,8 @@ def read(connection: sqlite3.Connection) -> Breaker | None:
 def trip(connection: sqlite3.Connection, failure: str, reason: str, *, probe: bool = True) -> None:
     """Pause the queue, or lengthen the pause that is on already."""
     old = read(connection)
+    if old is not None and old.probe_at is None:
+        return  # only the operator ends that pause
     tries = old.tries + 1 if old is not None else 0
     wait = backoff(tries)
     state = Breaker(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import json
 import sqlite3
 from dataclasses import dataclass, replace
@@ -54,6 +56,8 @@ def note(facts: HostFacts, error: Exception) -> None:
             facts.refused = (error.failure, str(error))
         case EngineError():
             facts.engine = (error.failure, str(error))
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            facts.engine = ("disk_full", str(error))
         case _:
             facts.refused = ("unknown", f"the harness itself failed: {type(error).__name__}: {error}")
 
@@ -67,7 +71,8 @@ async def gather(
             seen = await services.engine.inspect(handle)
         except EngineError as error:
             seen = {"error": str(error)}
-        run_dir.write(INSPECT_FILE, json.dumps(seen, indent=1, default=str).encode())
+        with contextlib.suppress(OSError):  # a full disk, or what measured code made of the folder
+            run_dir.write(INSPECT_FILE, json.dumps(seen, indent=1, default=str).encode())
     return await asyncio.to_thread(_read, order, run_dir, facts)
 
 
@@ -129,8 +134,8 @@ def _read(order: Order, run_dir: RunDir, facts: HostFacts) -> Ending:
         verdict,
         Done(),
         counts=True,
-        exit_code=exit_.code,
-        signal=exit_.signal,
+        exit_code=_int(exit_.code),
+        signal=_int(exit_.signal),
         oom_killed=exit_.oom_killed,
         vllm_version=event_text(python, "vllm_version") or None,
         model_used=used,
@@ -210,7 +215,8 @@ def _trials(order: Order, run_dir: RunDir, seen: list[dict[str, Any]]) -> tuple[
 
 
 def _int(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+    """A code or signal that the store can hold; None for any other claim."""
+    return value if isinstance(value, int) and abs(value) < 2**31 else None
 
 
 def _safe(run_dir: RunDir, name: str) -> bytes:

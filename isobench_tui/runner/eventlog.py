@@ -28,7 +28,7 @@ class EventLog:
     def read(self) -> list[dict[str, Any]]:
         """Events that were appended since the last call."""
         fresh: list[dict[str, Any]] = []
-        while len(self.seen) < MAX_EVENTS:
+        while len(self.seen) + len(fresh) < MAX_EVENTS:
             try:
                 data = self.run_dir.read_at(EVENTS_FILE, self._offset, CHUNK)
             except Hostile:
@@ -50,6 +50,7 @@ class EventLog:
 def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         event = json.loads(line)
+        json.dumps(event, ensure_ascii=False).encode()  # half a surrogate pair is no text that the store could hold
     except (ValueError, RecursionError):
         return None
     if not isinstance(event, dict) or not isinstance(event.get("event"), str):

@@ -1,4 +1,4 @@
-"""Named points at which tests kill or hang the runner: `ISOBENCH_FAULTS=image:kill,collect:hang`.
+"""Named points at which tests kill or hang the runner: `ISOBENCH_FAULTS=image:kill,collect:hang,cleanup:hang-once`.
 
 Unset, which is always so outside tests, a point costs one dictionary look-up.
 """
@@ -23,4 +23,7 @@ async def point(name: str) -> None:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         case "hang":
+            await asyncio.Event().wait()
+        case "hang-once":
+            del _FAULTS[name]
             await asyncio.Event().wait()

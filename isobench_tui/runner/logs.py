@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import stat
 import struct
 import time
 from dataclasses import dataclass, field
@@ -34,8 +36,9 @@ class LogKeeper:
             if size == self._sizes.get(name, 0):
                 continue
             self._sizes[name] = size
-            self._index(name, size)
-            if size - self.dropped.get(name, 0) > self.cap:
+            with contextlib.suppress(OSError):  # no space left, or measured code put something else in its place
+                self._index(name, size)
+            if size - self.dropped.get(name, self.cap // 2) > self.cap - self.cap // 2:
                 self._punch(name, size)
 
     def _index(self, name: str, size: int) -> None:
@@ -44,13 +47,14 @@ class LogKeeper:
             path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600
         )
         try:
-            os.write(fd, INDEX.pack(time.time(), size))
+            if stat.S_ISREG(os.fstat(fd).st_mode):
+                os.write(fd, INDEX.pack(time.time(), size))
         finally:
             os.close(fd)
 
     def _punch(self, name: str, size: int) -> None:
-        """Give the middle back to the disk; the head and the newest half of the cap stay, offsets too."""
-        start, end = self.cap // 2, size - self.cap // 2
+        """Give the middle back to the disk; half of the cap stays of the head, a quarter of the tail, offsets too."""
+        start, end = self.cap // 2, size - self.cap // 4
         try:
             with self.run_dir.open(name):
                 fd = os.open(self.run_dir.path / name, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -32,6 +32,9 @@ def check(workspace: Workspace, spec: JobSpec, settings: Settings, patch: bytes 
         raise Refused(
             "harness_misconfig", f"no value stored for {', '.join(absent)}; set it and `isobench run` again"
         )
-    if spec.patch_sha256 is not None:
-        if {finding.kind for finding in lint(patch or b"")} & {"empty", "only_nested_patch"}:
-            raise Refused("patch_empty", "the patch changes no source file; a run would measure the baseline")
+    if spec.patch_sha256 is not None and _changes_nothing(patch or b""):
+        raise Refused("patch_empty", "the patch changes no source file; a run would measure the baseline")
+
+
+def _changes_nothing(patch: bytes) -> bool:
+    return bool({finding.kind for finding in lint(patch)} & {"empty", "only_nested_patch"})

@@ -41,6 +41,9 @@ class Held:
 Fate = Requeue | Done | Skipped | Held
 """What becomes of the job when an attempt ends."""
 
+GONE = "no longer in the campaign file"
+"""Why an edit of the file skipped a job; the only skip that an edit undoes. A running job carries it in advance."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -236,13 +239,16 @@ def _write_verdict(connection: sqlite3.Connection, attempt: str, verdict: Verdic
 
 
 def _settle_job(connection: sqlite3.Connection, attempt: str, ending: Ending) -> None:
-    job = connection.execute("SELECT job_id FROM attempts WHERE id = ?", (attempt,)).fetchone()["job_id"]
+    row = connection.execute(
+        "SELECT j.id, j.reason FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = ?", (attempt,)
+    ).fetchone()
+    job = row["id"]
     verdict = ending.verdict
     connection.execute(
         "UPDATE jobs SET counted = counted + ?, interruptions = interruptions + ? WHERE id = ?",
         (int(ending.counts), int(verdict.outcome == "interrupted"), job),
     )
-    match ending.fate:
+    match Skipped(GONE) if row["reason"] == GONE and isinstance(ending.fate, Requeue) else ending.fate:
         case Done():
             failure = verdict.diagnosis.failure if verdict.diagnosis else None
             valid = int(verdict.valid) if verdict.outcome == "success" else None

@@ -114,6 +114,12 @@ def _execute(connection: sqlite3.Connection, row: sqlite3.Row) -> None:
     except Rejected as rejected:
         with transaction(connection):
             _settle(connection, row["id"], "rejected", rejected.answer)
+    except sqlite3.Error:
+        raise
+    except Exception as error:  # one bad row must not end every runner that meets it
+        answer = Answer(f"{row['name']} failed and changed nothing: {type(error).__name__}: {error}", USAGE)
+        with transaction(connection):
+            _settle(connection, row["id"], "rejected", answer)
 
 
 def _run(connection: sqlite3.Connection, row: sqlite3.Row) -> Answer:

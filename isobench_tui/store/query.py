@@ -66,7 +66,8 @@ def jobs(connection: sqlite3.Connection, campaign: str | None = None) -> list[sq
     return connection.execute(
         "SELECT j.*, t.commit_sha, t.parent_sha, t.mode, t.model, c.name AS campaign, c.simulated, "
         "a.id AS attempt, a.phase, a.state AS attempt_state, a.stop, a.started_at, a.ended_at AS attempt_ended_at, "
-        "d.reason AS why FROM jobs j JOIN tasks t ON t.id = j.task_id JOIN campaigns c ON c.id = j.campaign_id "
+        "d.reason AS why, d.file, d.line, d.text "
+        "FROM jobs j JOIN tasks t ON t.id = j.task_id JOIN campaigns c ON c.id = j.campaign_id "
         "LEFT JOIN attempts a ON a.job_id = j.id AND a.number = "
         "(SELECT max(number) FROM attempts b WHERE b.job_id = j.id) "
         "LEFT JOIN diagnoses d ON d.attempt_id = a.id "

@@ -223,7 +223,9 @@ def _running(connection: sqlite3.Connection, campaign: str | None) -> list[Row]:
 
 
 def _wish(connection: sqlite3.Connection, attempt: str, stop: Stop) -> None:
-    connection.execute("UPDATE attempts SET stop = ? WHERE id = ? AND state = 'open'", (stop, attempt))
+    """Ask for an attempt's end. Who skipped its job meant more than who stops or pauses it afterwards."""
+    final = "" if stop in {"skip", "cancel"} else " AND coalesce(stop, '') NOT IN ('skip', 'cancel')"
+    connection.execute(f"UPDATE attempts SET stop = ? WHERE id = ? AND state = 'open'{final}", (stop, attempt))
 
 
 def _set_state(connection: sqlite3.Connection, job: str, state: str, reason: str) -> None:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +20,11 @@ from typing import Any
 
 READ_CAP = 128 * 1024**2
 """Bytes of one file that are ever held in memory; a longer file gives its head and its tail."""
+
+HASH_CAP = 8 * 1024**3
+"""Bytes of one run directory that are hashed; a sparse file of terabytes must not hold the runner up."""
+MOST_NAMES = 10_000
+"""Names of one run directory that are looked at; ours are some dozens."""
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -39,8 +46,11 @@ class RunDir:
             self.write(name, b"")
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file of ours whole, 0600, through a temporary name."""
+        """Write a file of ours whole, 0600, through a temporary name; a folder in its place is removed."""
         part = self.path / f".{name}.part"
+        for path in (part, self.path / name):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
         part.unlink(missing_ok=True)
         fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
@@ -50,16 +60,13 @@ class RunDir:
     @contextlib.contextmanager
     def open(self, name: str) -> Iterator[int]:
         """A descriptor of a regular file. Raises FileNotFoundError, or Hostile for anything else."""
-        folder = os.open(self.path, os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
+        with self._folder() as folder:
             try:
                 fd = os.open(name, _FLAGS, dir_fd=folder)
             except FileNotFoundError:
                 raise
             except OSError as error:
                 raise Hostile(f"{name} is not a plain file ({error.strerror})") from error
-        finally:
-            os.close(folder)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise Hostile(f"{name} is not a plain file")
@@ -95,23 +102,45 @@ class RunDir:
             return b""
 
     def names(self) -> list[str]:
-        """Names in the directory, sorted; only one level, because nothing of ours lies deeper."""
+        """At most MOST_NAMES names in the directory, sorted; only one level: nothing of ours lies deeper."""
         try:
-            return sorted(os.listdir(self.path))  # noqa: PTH208 - names, not paths
-        except FileNotFoundError:
+            with self._folder() as folder, os.scandir(folder) as entries:
+                return sorted(entry.name for entry in itertools.islice(entries, MOST_NAMES))
+        except (FileNotFoundError, Hostile):
             return []
 
     def digest(self) -> dict[str, Any]:
-        """{name: {size, sha256}} of every plain file; {name: {hostile: why}} of anything else."""
+        """{name: {size, sha256}} of every plain file; {name: {hostile: why}} of anything else.
+
+        Beyond HASH_CAP bytes of the directory `sha256` is None.
+        """
         found: dict[str, Any] = {}
+        left = HASH_CAP
         for name in self.names():
             try:
                 with self.open(name) as fd, os.fdopen(os.dup(fd), "rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                    found[name] = {"size": os.fstat(fd).st_size, "sha256": digest}
+                    size = os.fstat(fd).st_size
+                    fits = size <= left
+                    left -= size if fits else 0
+                    digest = hashlib.file_digest(file, "sha256").hexdigest() if fits else None
+                    found[name] = {"size": size, "sha256": digest}
             except (FileNotFoundError, Hostile) as error:
                 found[name] = {"hostile": str(error)}
         return found
+
+    @contextlib.contextmanager
+    def _folder(self) -> Iterator[int]:
+        """A descriptor of the directory itself. Raises FileNotFoundError, or Hostile if something else is there."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise Hostile(f"{self.path.name} is not a folder ({error.strerror})") from error
+        try:
+            yield fd
+        finally:
+            os.close(fd)
 
 
 def _pread(fd: int, length: int, offset: int) -> bytes:

@@ -56,7 +56,7 @@ def resolve(connection: sqlite3.Connection, selector: Selector) -> list[sqlite3.
         where.append(_FAILED)
     found: dict[str, sqlite3.Row] = {}
     for text in selector.texts or (None,):
-        clause, more = ("1", []) if text is None else _clause(connection, text)
+        clause, more = ("1", []) if text is None else _clause(connection, text, selector.campaign)
         rows = _jobs(connection, [*where, clause], [*values, *more])
         if not rows:
             narrowed = " that ended without a valid success" if selector.failed else ""
@@ -74,7 +74,7 @@ def campaign_id(connection: sqlite3.Connection, name: str) -> int:
     return int(row["id"])
 
 
-def _clause(connection: sqlite3.Connection, text: str) -> tuple[str, list[str]]:
+def _clause(connection: sqlite3.Connection, text: str, campaign: str | None) -> tuple[str, list[str]]:
     if _JOB.fullmatch(text):
         return "j.id = ?", [text.split("-", maxsplit=1)[0]]
     match = _COMMIT.fullmatch(text)
@@ -83,8 +83,11 @@ def _clause(connection: sqlite3.Connection, text: str) -> tuple[str, list[str]]:
             f"{text!r} is no selector: write a job id (j…), COMMIT (4 or more hex digits), COMMIT:ARM or COMMIT:AGENT"
         )
     commit, part = match.group(1).lower(), match.group(2)
-    query = "SELECT DISTINCT commit_sha FROM tasks WHERE commit_sha LIKE ? || '%'"
-    commits = [row["commit_sha"] for row in connection.execute(query, (commit,))]
+    query = (
+        "SELECT DISTINCT t.commit_sha FROM tasks t JOIN campaigns c ON c.id = t.campaign_id "
+        "WHERE t.commit_sha LIKE ? || '%' AND (? IS NULL OR c.name = ?) ORDER BY t.commit_sha"
+    )
+    commits = [row["commit_sha"] for row in connection.execute(query, (commit, campaign, campaign))]
     if len(commits) > 1:
         raise Rejected(f"{commit} is ambiguous: {', '.join(c[:12] for c in commits)}")
     if not commits:

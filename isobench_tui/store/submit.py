@@ -9,47 +9,55 @@ from isobench_tui.campaign.identity import identity, job_id
 from isobench_tui.campaign.models import JobSpec, PlannedTask, Settings, Submission
 from isobench_tui.store import events
 from isobench_tui.store.answer import Answer, Rejected
+from isobench_tui.store.attempts import GONE
 from isobench_tui.store.clock import now
-
-GONE = "no longer in the campaign file"
-"""Why a queued job was skipped by an edit; the only skip that an edit undoes."""
 
 
 def submit(connection: sqlite3.Connection, submission: Submission, actor: str) -> Answer:
-    """Equal jobs stay as they are, new identities join, queued ones that are gone are skipped.
+    """Equal jobs stay as they are, new identities join behind their neighbour, queued ones that are gone are skipped.
 
-    A running job ends under its old spec. Raises Rejected where the engine or lanes differ from those of
-    unfinished campaigns.
+    A running job ends under its old spec. Raises Rejected where the engine or lanes differ from those of other
+    unfinished campaigns, or from its own while an attempt of it is on the engine.
     """
     _check_engine(connection, submission)
     campaign = _campaign(connection, submission)
-    known = {
-        r["id"]: r
-        for r in connection.execute("SELECT id, state, reason FROM jobs WHERE campaign_id = ?", (campaign,))
-    }
+    query = "SELECT id, state, reason FROM jobs WHERE campaign_id = ? ORDER BY position"
+    known = {row["id"]: row for row in connection.execute(query, (campaign,))}
     tasks = {task.commit: _task(connection, campaign, task) for task in submission.tasks}
     added = kept = revived = 0
     wanted = set()
-    for position, job in enumerate(submission.jobs):
+    before: str | None = None
+    joining: dict[str | None, list[str]] = {}
+    for job in submission.jobs:
         digest = identity(job, submission.settings)
         key = job_id(digest)
         wanted.add(key)
         if key not in known:
             patch = submission.patches.get(job.patch_sha256 or "")
-            _insert(connection, campaign, tasks[job.commit], position, digest, job, patch)
+            _insert(connection, campaign, tasks[job.commit], digest, job, patch)
+            joining.setdefault(before, []).append(key)
             added += 1
             continue
-        connection.execute("UPDATE jobs SET position = ? WHERE id = ?", (position, key))
-        if known[key]["state"] == "skipped" and known[key]["reason"] == GONE:
-            connection.execute("UPDATE jobs SET state = 'queued', reason = '' WHERE id = ?", (key,))
-            revived += 1
-        else:
+        before = key
+        if known[key]["reason"] != GONE:
             kept += 1
+            continue
+        state = "queued" if known[key]["state"] == "skipped" else known[key]["state"]
+        connection.execute("UPDATE jobs SET state = ?, reason = '' WHERE id = ?", (state, key))
+        revived += 1
+    if joining:
+        _order(connection, list(known), joining)
     gone = _skip_gone(connection, [key for key in known if key not in wanted])
     text = f"campaign {submission.name}: {_count(added, revived, kept, gone)}"
     data = {"added": added, "revived": revived, "kept": kept, "gone": gone}
     events.add(connection, "submitted", text, actor=actor, campaign=submission.name, data=data)
     return Answer(text, data=data)
+
+
+def _order(connection: sqlite3.Connection, known: list[str], joining: dict[str | None, list[str]]) -> None:
+    """Put each new job behind the one that precedes it in the file; what an operator moved stays where it is."""
+    order = [*joining.get(None, []), *(key for old in known for key in (old, *joining.get(old, [])))]
+    connection.executemany("UPDATE jobs SET position = ? WHERE id = ?", enumerate(order))
 
 
 def _count(added: int, revived: int, kept: int, gone: int) -> str:
@@ -65,8 +73,10 @@ def _count(added: int, revived: int, kept: int, gone: int) -> str:
 
 def _check_engine(connection: sqlite3.Connection, submission: Submission) -> None:
     query = (
-        "SELECT c.name, c.settings FROM campaigns c WHERE c.name != ? AND EXISTS "
-        "(SELECT 1 FROM jobs j WHERE j.campaign_id = c.id AND j.state IN ('queued', 'held', 'running'))"
+        "SELECT c.name, c.settings FROM campaigns c WHERE EXISTS "
+        "(SELECT 1 FROM jobs j WHERE j.campaign_id = c.id AND (EXISTS "
+        "(SELECT 1 FROM attempts a WHERE a.job_id = j.id AND a.state != 'closed') "
+        "OR c.name != ? AND j.state IN ('queued', 'held', 'running')))"
     )
     mine = submission.settings
     for row in connection.execute(query, (submission.name,)):
@@ -121,14 +131,13 @@ def _insert(
     connection: sqlite3.Connection,
     campaign: int,
     task: int,
-    position: int,
     digest: str,
     job: JobSpec,
     patch: str | None,
 ) -> None:
     connection.execute(
         "INSERT INTO jobs (id, identity, campaign_id, task_id, arm, agent, repeat, position, image, spec, patch, "
-        "created_at) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+        "created_at) VALUES (?,?,?,?,?,?,?,0,?,?,?,?)",
         (
             job_id(digest),
             digest,
@@ -137,7 +146,6 @@ def _insert(
             job.arm,
             job.agent,
             job.repeat,
-            position,
             job.image,
             job.model_dump_json(),
             None if patch is None else base64.b64decode(patch),
@@ -147,10 +155,12 @@ def _insert(
 
 
 def _skip_gone(connection: sqlite3.Connection, keys: list[str]) -> int:
+    """Skip what waits; what runs is marked, so that it is not queued again after its attempt."""
     skipped = 0
     for key in keys:
         cursor = connection.execute(
             "UPDATE jobs SET state = 'skipped', reason = ? WHERE id = ? AND state IN ('queued', 'held')", (GONE, key)
         )
         skipped += cursor.rowcount
+        connection.execute("UPDATE jobs SET reason = ? WHERE id = ? AND state = 'running'", (GONE, key))
     return skipped

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,10 @@ from typing import Any
 
 _REMOTE = {"nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "ceph", "lustre", "glusterfs"}
 """File systems on which SQLite's WAL, flock or bind mounts cannot be relied on (sqlite.org/wal.html, "Overview")."""
+
+
+_PROBES = 200
+"""How often the lock is tried again while somebody merely looks at it; 5 ms each."""
 
 
 class WorkspaceError(Exception):
@@ -82,16 +87,23 @@ class Workspace:
         """Hold the workspace's runner lock. Raises Locked at once if somebody else holds it."""
         fd = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Locked(_describe(os.pread(fd, 4096, 0))) from None
+            _take(fd)
             text = json.dumps({"pid": os.getpid(), "who": who, "boot_id": boot_id()}).encode()
             os.ftruncate(fd, 0)
             os.pwrite(fd, text, 0)
             yield
         finally:
             os.close(fd)
+
+    def holder(self) -> int | None:
+        """Process id of whoever holds the lock now; None if nobody does, or before he has written it down."""
+        if not self.locked():
+            return None
+        try:
+            pid = int(json.loads(self.lock_file.read_bytes())["pid"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+        return pid if Path(f"/proc/{pid}").exists() else None
 
     def locked(self) -> bool:
         """Whether a runner (or a command that stands in for one) holds the lock now."""
@@ -110,13 +122,16 @@ class Workspace:
 
 
 def find(option: str | None) -> Workspace:
-    """`--workspace`, else $ISOBENCH_WORKSPACE, else the user's data folder."""
+    """`--workspace`, else $ISOBENCH_WORKSPACE, else the user's data folder. Raises WorkspaceError."""
     chosen = option or os.environ.get("ISOBENCH_WORKSPACE")
     if not chosen:
         import platformdirs
 
         chosen = platformdirs.user_data_dir("isobench")
-    return Workspace(Path(chosen).expanduser().resolve())
+    try:
+        return Workspace(Path(chosen).expanduser().resolve())
+    except (RuntimeError, OSError) as error:  # no such user's home, a loop of symlinks, a name that is too long
+        raise WorkspaceError(f"cannot use {chosen} as a workspace: {error}") from error
 
 
 def boot_id() -> str:
@@ -135,6 +150,21 @@ def file_system(path: Path) -> str:
         if inside and len(point) >= len(best):
             best, kind = point, right.split()[0]
     return kind
+
+
+def _take(fd: int) -> None:
+    """Lock the file. Raises Locked if somebody else holds it; those who only ask whether it is held do not count."""
+    for _ in range(_PROBES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            break
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        time.sleep(0.005)
+    raise Locked(_describe(os.pread(fd, 4096, 0)))
 
 
 def _describe(raw: bytes) -> str:
