@@ -66,7 +66,7 @@ def _wait(workspace: Workspace, connection: sqlite3.Connection, answer: Answer) 
     ending = answer.data.get("state") == "ending"
     mine = set(answer.data.get("jobs") or ())
     while workspace.locked():
-        running = {row["job_id"] for row in query.open_attempts(connection)}
+        running = {row["job_id"] for row in connection.execute("SELECT job_id FROM attempts WHERE state != 'closed'")}
         if not ending and not (running & mine if mine else running):
             return
         time.sleep(POLL_S)
@@ -76,7 +76,7 @@ def _time(text: str) -> str:
     """A time of day (the next one) or an ISO 8601 time, as the store writes it. Raises Rejected."""
     try:
         when = datetime.fromisoformat(text).astimezone()
-    except ValueError:
+    except (ValueError, OverflowError):
         try:
             clock = time.strptime(text, "%H:%M")
         except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 
@@ -13,6 +14,9 @@ INTERRUPTED = 130
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit code (0, 1, 2, 3, 4 or 130, as the README says)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # other people's text must not fail in a narrow locale
+            stream.reconfigure(errors="backslashreplace")
     options = build().parse_args(argv)
     module, _, function = options.call.partition(":")
     try:
@@ -36,6 +40,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _known(error: Exception) -> tuple[str, int] | None:
     """(text, exit code) of an error that is the user's to mend; None for a fault of ours."""
+    import sqlite3
+
     from isobench_tui.store.answer import ENGINE, USAGE, Rejected
     from isobench_tui.store.workspace import WorkspaceError
 
@@ -55,6 +61,8 @@ def _known(error: Exception) -> tuple[str, int] | None:
             return str(error), ENGINE
     if isinstance(error, OSError):
         return str(error), USAGE
+    if isinstance(error, sqlite3.Error):
+        return f"the workspace's database cannot be used: {error}", USAGE
     return None
 
 

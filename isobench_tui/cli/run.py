@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isobench_tui.cli.follow import Follower
+from isobench_tui.cli.main import INTERRUPTED
 from isobench_tui.store import commands, db, live, query
 from isobench_tui.store.answer import OK, USAGE, Rejected
 from isobench_tui.store.workspace import Workspace, WorkspaceError, find
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     campaign = None
     if options.file is None:
         connection = db.create_store(workspace) if workspace.database.exists() else db.open_store(workspace)
-        if not query.waiting(connection, None) and not query.open_attempts(connection):
+        if not query.unfinished(connection):
             print("nothing is queued here; give a campaign file")
             return OK
     else:
@@ -75,7 +76,7 @@ def start_and_follow(
 ) -> int:
     """The rest of `run`, once the queue is as it shall be."""
     follower = Follower(workspace, connection, campaign)
-    if query.waiting(connection, None) or query.open_attempts(connection):
+    if query.unfinished(connection):
         ensure_runner(workspace, connection)
     if detach:
         print(f"the runner works on; `isobench attach{_where(workspace)}` follows it")
@@ -90,11 +91,22 @@ def follow(
     *,
     restart: bool = False,
 ) -> int:
-    """Print the story until the campaign's end. ctrl-c detaches and says how to come back."""
+    """Print the story until the campaign's end. ctrl-c detaches and says how to come back.
+
+    `restart`: a runner that died is replaced; one that was told to end is not.
+    """
     try:
-        while not follower.step():
-            if restart and not workspace.locked():
-                ensure_runner(workspace, connection)
+        while True:
+            done = follower.step()
+            if restart and not workspace.locked() and query.unfinished(connection):
+                beat = live.get(connection, live.RUNNER_KEY)
+                if beat is None or beat[1]["state"] != "ending":
+                    ensure_runner(workspace, connection)
+                elif not done:
+                    print(f"the runner was shut down; `isobench run{_where(workspace)}` goes on")
+                    return INTERRUPTED
+            if done:
+                break
             time.sleep(0.2)
     except KeyboardInterrupt:
         print(f"\ndetached; the campaign goes on. `isobench attach{_where(workspace)}` comes back")
@@ -109,11 +121,11 @@ def ensure_runner(workspace: Workspace, connection: sqlite3.Connection) -> None:
     while time.monotonic() < deadline:
         beat = live.get(connection, live.RUNNER_KEY)
         if workspace.locked():
-            mine = child is None or (beat is not None and beat[1]["pid"] == child.pid)
-            if mine and beat is not None and beat[1]["state"] != "ending":
+            # a command may hold the lock too, and the beat may be that of a runner that died
+            if beat is not None and beat[1]["pid"] == workspace.holder() and beat[1]["state"] != "ending":
                 return
         elif child is None or child.poll() is not None:
-            if not (query.waiting(connection, None) or query.open_attempts(connection)):
+            if not query.unfinished(connection):
                 return
             if child is not None and child.returncode not in {0, 5}:  # 5: another one was quicker
                 raise WorkspaceError(f"the runner did not start:\n{_tail(workspace.runner_log)}")

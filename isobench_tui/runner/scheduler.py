@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sqlite3
 import time
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from isobench_tui.store.workspace import Workspace
 
 TICK_S = 0.2
 HEARTBEAT_S = 5.0
+LOOK_S = 5.0
+"""How often an engine is asked whether a fault is gone, while nothing could be started anyway."""
 LINGER_S = 1.0
 """How long an idle runner waits for a last command before it ends."""
 
@@ -39,13 +42,16 @@ class Scheduler:
     _engine_text: str = ""
     _lanes: dict[int, tuple[Attempt, asyncio.Task[None]]] = field(default_factory=dict)
     _probing: bool = False
+    _recover_at: float | None = 0.0
+    """When to square the store with the engine, on the monotonic clock; None once that is done."""
+    _look_at: float = 0.0
+    """When the engine may be asked again whether a fault is gone, on the monotonic clock."""
 
     async def run(self, reader: sqlite3.Connection) -> None:
-        """Recover, then turn until there is nothing left to do."""
+        """Turn until there is nothing left to do."""
         await self._beat("starting")
         background = [asyncio.create_task(self._heartbeat()), asyncio.create_task(self._watch_disk())]
         try:
-            await self._recover_until_done()
             await self._turn_until_idle(reader)
         finally:
             for task in [*background, *(task for _, task in self._lanes.values())]:
@@ -66,8 +72,8 @@ class Scheduler:
             await self._pass_on_stops()
             if await self._shut_down():
                 return
-            started = await self._fill_lanes()
-            if started or self._lanes or await self.writer.run(_has_work):
+            started = await self._recovered() and await self._fill_lanes()
+            if started or self._lanes or self._recover_at is not None or await self.writer.run(_has_work):
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > LINGER_S and await self.writer.run(_try_end):
                 return
@@ -99,6 +105,9 @@ class Scheduler:
             return "open"
         if state.probe_at is None or time.time() < state.probe_at or self._probing:
             return "closed"
+        if time.monotonic() < self._look_at:
+            return "closed"
+        self._look_at = time.monotonic() + LOOK_S
         if self._engine is not None:
             try:
                 await self._engine.check()
@@ -156,19 +165,23 @@ class Scheduler:
             self._engine, self._engine_key = make_engine(settings, self.workspace), key
         return Services(self.workspace, self.uuid, self.writer, self._engine)
 
-    async def _recover_until_done(self) -> None:
-        """An engine that does not answer is waited for; until then nothing is started."""
-        while not self.ending.is_set():
-            try:
-                await self._recover()
-            except EngineError as error:
-                await self.writer.run(breaker.trip, error.failure, str(error))
-                state = await self.writer.run(breaker.read)
-                wait = 5.0 if state is None or state.probe_at is None else max(1.0, state.probe_at - time.time())
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.ending.wait(), min(wait, 15.0))
-            else:
-                return
+    async def _recovered(self) -> bool:
+        """Whether we know what the engine holds. While it does not answer nothing starts, but commands are obeyed."""
+        if self._recover_at is None:
+            return True
+        if time.monotonic() < self._recover_at:
+            return False
+        try:
+            await self._recover()
+        except EngineError as error:
+            await self.writer.run(breaker.trip, error.failure, str(error))
+            state = await self.writer.run(breaker.read)
+            wait = 5.0 if state is None or state.probe_at is None else max(1.0, state.probe_at - time.time())
+            self._recover_at = time.monotonic() + min(wait, 15.0)
+            return False
+        self._recover_at = None
+        await self._beat("running" if self._lanes else "idle")
+        return True
 
     async def _recover(self) -> None:
         settings = await self.writer.run(_newest_settings)
@@ -202,9 +215,7 @@ class Scheduler:
             await self._beat("running" if self._lanes else "idle")
 
     async def _beat(self, state: str) -> None:
-        import os
-
-        await self.writer.run(live.put, live.RUNNER_KEY, live.LiveRunner(os.getpid(), state, self._engine_text))
+        await self.writer.run(_beat, live.LiveRunner(os.getpid(), state, self._engine_text))
 
     async def _watch_disk(self) -> None:
         while True:
@@ -313,9 +324,14 @@ def _end_on_order(connection: sqlite3.Connection) -> bool:
     return True
 
 
-def _say_end(connection: sqlite3.Connection, why: str) -> None:
-    import os
+def _beat(connection: sqlite3.Connection, beat: live.LiveRunner) -> None:
+    """A heartbeat; none after our own last word."""
+    old = live.get(connection, live.RUNNER_KEY)
+    if old is None or (old[1]["pid"], old[1]["state"]) != (beat.pid, "ending"):
+        live.put(connection, live.RUNNER_KEY, beat)
 
+
+def _say_end(connection: sqlite3.Connection, why: str) -> None:
     events.add(connection, "runner", f"the runner ends: {why}")
     live.put(connection, live.RUNNER_KEY, live.LiveRunner(os.getpid(), "ending"))
 

@@ -110,6 +110,12 @@ def waiting(connection: sqlite3.Connection, campaign: str | None) -> bool:
     return found.left > 0
 
 
+def unfinished(connection: sqlite3.Connection) -> bool:
+    """Whether there is anything for a runner to do: a job to run, or an attempt to collect or clean up."""
+    query = "SELECT 1 FROM attempts WHERE state != 'closed'"
+    return waiting(connection, None) or connection.execute(query).fetchone() is not None
+
+
 def pause_state(connection: sqlite3.Connection) -> dict[str, Any] | None:
     """Who paused the queue, or why it paused itself; None where it is not paused."""
     for key in ("pause", "breaker"):

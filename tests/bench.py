@@ -1,0 +1,349 @@
+"""A private workspace with small campaigns on the process engine, driven through the command line as a user would.
+
+The "image" is a tree of a few files that speaks vLLM's command lines and does what the task's env says:
+GATE  the client writes GATE.reached, then waits for the file GATE;  SAY  the client prints it first;
+FAKE  what goes wrong: fail, hang, silent, setup-hang, server-hang, server-crash, no-metrics, escape.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from isobench_tui.engine import procs
+from isobench_tui.engine.process import LOCKS
+from isobench_tui.store import db
+from isobench_tui.store.workspace import Workspace
+
+T = TypeVar("T")
+
+REPO = Path(__file__).resolve().parents[1]
+DEADLINE_S = 60.0
+A, B, C, D = (char * 40 for char in "abcd")
+"""Commits; the parent of each is its digits with a 1 in front."""
+
+_COMMON = '''"""SIMULATED. Shared by the client and the server."""
+import os, sys, time
+
+FAKE = os.environ.get("FAKE", "")
+
+
+def option(name, default=None):
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
+
+
+def gate():
+    path = os.environ.get("GATE")
+    if path:
+        open(path + ".reached", "w").close()
+        while not os.path.exists(path):
+            time.sleep(0.02)
+'''
+
+_CLIENT = '''"""SIMULATED client."""
+import json, os, subprocess, sys, time
+
+from vllm.fake import FAKE, gate, option
+
+print(os.environ.get("SAY", "SIMULATED client"), flush=True)
+gate()
+if FAKE == "fail":
+    sys.exit("RuntimeError: broken on purpose")
+if FAKE == "hang":
+    while True:
+        print("still at it", flush=True)
+        time.sleep(0.1)
+if FAKE == "silent":
+    time.sleep(600)
+if FAKE == "no-metrics":
+    sys.exit(0)
+if FAKE == "escape":  # a child that forgets its parent and its group
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+'''
+
+_THROUGHPUT = (
+    _CLIENT
+    + """
+print("Throughput: 4.00 requests/s, 64.00 total tokens/s, 32.00 output tokens/s")
+print("Total num prompt tokens:  32")
+print("Total num output tokens:  32", flush=True)
+with open(option("--output-json"), "w") as file:
+    json.dump({"elapsed_time": 1.0, "num_requests": 4, "total_num_tokens": 64, "requests_per_second": 4.0,
+               "tokens_per_second": 64.0}, file)
+"""
+)
+
+_SERVING = (
+    _CLIENT
+    + """
+rows = [("Successful requests:", 4), ("Failed requests:", 0), ("Benchmark duration (s):", 1.0),
+        ("Total input tokens:", 32), ("Total generated tokens:", 32), ("Request throughput (req/s):", 4.0),
+        ("Output token throughput (tok/s):", 32.0), ("Total token throughput (tok/s):", 64.0)]
+print("{s:{c}^{n}}".format(s=" Serving Benchmark Result ", n=50, c="="))
+for label, value in rows:
+    print(("{:<40} {:<10.2f}" if isinstance(value, float) else "{:<40} {:<10}").format(label, value))
+print("=" * 50, flush=True)
+"""
+)
+
+_SERVER = '''"""SIMULATED server."""
+import http.server, json, os, sys, time
+
+from vllm.fake import FAKE, option
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = b""
+        if self.path == "/v1/models":
+            body = json.dumps({"data": [{"id": option("--model")}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+print("SIMULATED server", flush=True)
+if FAKE == "server-crash":
+    sys.exit("ValueError: this model does not load")
+if FAKE == "server-hang":
+    time.sleep(600)
+http.server.ThreadingHTTPServer(("127.0.0.1", int(option("--port"))), Handler).serve_forever()
+'''
+
+FILES = {
+    "vllm/__init__.py": "",
+    "vllm/version.py": '__version__ = "0.5.3"\n',
+    "vllm/fake.py": _COMMON,
+    "vllm/engine.py": "RATE = 100\n",
+    "vllm/entrypoints/__init__.py": "",
+    "vllm/entrypoints/openai/__init__.py": "",
+    "vllm/entrypoints/openai/api_server.py": _SERVER,
+    "benchmarks/benchmark_throughput.py": _THROUGHPUT,
+    "benchmarks/benchmark_serving.py": _SERVING,
+}
+
+THROUGHPUT = "python benchmarks/benchmark_throughput.py --model m --input-len 8 --output-len 8 --num-prompts 4"
+SERVING = "python benchmarks/benchmark_serving.py --model m --num-prompts 4"
+
+PATCH = """diff --git a/vllm/engine.py b/vllm/engine.py
+--- a/vllm/engine.py
++++ b/vllm/engine.py
+@@ -1 +1 @@
+-RATE = 100
++RATE = 300
+"""
+
+
+def until(condition: Callable[[], T], what: str, seconds: float = DEADLINE_S) -> T:
+    """Poll until it holds and return it; a test that waits in vain says for what."""
+    end = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+        time.sleep(0.02)
+
+
+def task(commit: str, command: str = THROUGHPUT, *, patch: str | None = None, more: str = "", **env: str) -> str:
+    """A `[[tasks]]` table; keyword arguments are its env, `patch` the file of agent `one`."""
+    lines = [f'commit = "{commit}"', f'parent = "1{commit[1:]}"', f"perf_command = '''{command}'''", more]
+    lines += [f"env.{name} = '{value}'" for name, value in env.items()]
+    lines += [f'patches.one = "{patch}"'] if patch else []
+    return "[[tasks]]\n" + "\n".join(line for line in lines if line) + "\n"
+
+
+class Bench:
+    """One workspace and what a user does with it. `close` ends what the test left running."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.workspace = Workspace(root / "ws")
+        self.lane = f"GPU-{uuid.uuid4()}"
+        self.env = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(("ISOBENCH_", "DOCKER_", "XDG_"))},
+            "XDG_CONFIG_HOME": str(root / "config"),
+            "XDG_DATA_HOME": str(root / "data"),
+            "ISOBENCH_WORKSPACE": str(self.workspace.root),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self._started: list[subprocess.Popen[str]] = []
+        tree = root / "tree"
+        for name, text in FILES.items():
+            path = tree / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        (root / "faster.diff").write_text(PATCH)
+        (root / "empty.diff").write_text("")
+
+    # ------------------------------------------------------------------------------------------ campaigns
+
+    def write(self, *tasks: str, name: str = "small", file: str = "campaign.toml", **tables: str) -> Path:
+        """A campaign file. `tables` replace the text of `timeouts`, `limits`, `lanes`, or of `campaign`'s further keys."""
+        path = self.root / file
+        keys = tables.get("campaign", 'arms = ["baseline"]')
+        path.write_text(
+            f'[campaign]\nname = "{name}"\n{keys}\n'
+            '[images]\nbaseline = "tree"\n[engine]\nkind = "process"\n'
+            f"[timeouts]\n{tables.get('timeouts', GRACE)}\n"
+            f'[limits]\nmin_window = "0s"\n{tables.get("limits", "")}\n'
+            f"[[lanes]]\ngpus = [{tables.get('lanes', repr(self.lane))}]\n" + "".join(tasks)
+        )
+        return path
+
+    def gate(self, name: str = "gate") -> Path:
+        """A file whose making lets a client with this GATE go on."""
+        return self.root / name
+
+    def reached(self, gate: Path) -> None:
+        until(Path(f"{gate}.reached").exists, f"{gate}.reached")
+
+    # --------------------------------------------------------------------------------------------- doors
+
+    def cli(
+        self, *argv: str | Path, code: int | None = 0, env: dict[str, str] | None = None, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """`isobench …` to its end; the exit code must be `code` (None: any)."""
+        done = subprocess.run(
+            [sys.executable, "-m", "isobench_tui", *map(str, argv)],
+            cwd=options.pop("cwd", REPO),
+            env={**self.env, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=DEADLINE_S * 2,
+            check=False,
+            **options,
+        )
+        assert code is None or done.returncode == code, (argv, done.returncode, done.stdout, done.stderr)
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def refused(self, *argv: str | Path, code: int = 2, **options: Any) -> str:
+        """A command that is refused with one clear line; the line."""
+        done = self.cli(*argv, code=code, **options)
+        lines = done.stderr.splitlines()
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith("isobench: "), done.stderr
+        assert lines[0].isprintable(), done.stderr
+        return lines[0]
+
+    def start(self, *argv: str | Path, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+        """`isobench …` in the background, its output in pipes."""
+        child = subprocess.Popen(
+            [sys.executable, "-m", "isobench_tui", *map(str, argv)],
+            cwd=REPO,
+            env={**self.env, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        self._started.append(child)
+        return child
+
+    def runner(self, faults: str = "") -> subprocess.Popen[str]:
+        """A runner as `isobench run` starts it, but a child of the test, and with faults."""
+        env = {**self.env, **({"ISOBENCH_FAULTS": faults} if faults else {})}
+        with self.workspace.runner_log.open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "isobench_tui.runner", "--workspace", str(self.workspace.root)],
+                cwd=REPO, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True, start_new_session=True,
+            )  # fmt: skip
+        self._started.append(child)
+        return child
+
+    def status(self, *argv: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.cli("status", "--json", *argv).stdout)
+        return found
+
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """`commit digit:agent or arm#repeat` -> the job as `status --json` shows it."""
+        return {
+            f"{job['commit'][0]}:{job['agent'] or job['arm']}#{job['repeat']}": job for job in self.status()["jobs"]
+        }
+
+    # -------------------------------------------------------------------------------------------- looking
+
+    def store(self) -> sqlite3.Connection:
+        return db.open_store(self.workspace)
+
+    def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        with contextlib.closing(self.store()) as connection:
+            return [dict(row) for row in connection.execute(query, values)]
+
+    def wait_idle(self) -> None:
+        """Until no runner holds the workspace."""
+        until(lambda: not self.workspace.locked(), f"the runner's end\n{self.log()}")
+
+    def log(self) -> str:
+        return self.workspace.runner_log.read_text() if self.workspace.runner_log.exists() else ""
+
+    def outcomes(self) -> set[tuple[str, str, str | None]]:
+        """(job, outcome, class) of every job."""
+        return {
+            (name, f"{job['outcome'] or job['state']} {job['valid']}", job["failure"])
+            for name, job in self.jobs().items()
+        }
+
+    def family(self) -> dict[int, str]:
+        """Living processes that carry the mark of an attempt of this workspace."""
+        if not self.workspace.database.exists():
+            return {}
+        mine = {row["id"] for row in self.rows("SELECT id FROM attempts")}
+        return {pid: mark for pid, mark in procs.marked().items() if mark in mine}
+
+    def assert_nothing_left(self) -> None:
+        """No process of an attempt, no copy of a tree, no record, nothing open in the store."""
+        assert self.family() == {}
+        trees = self.workspace.trees
+        assert not trees.exists() or list(trees.iterdir()) == []
+        assert list(self.workspace.runs.glob("*/process.json")) == []
+        assert self.rows("SELECT id FROM attempts WHERE state != 'closed' OR closed_at IS NULL") == []
+        assert self.rows("SELECT * FROM phases WHERE ended_at IS NULL") == []
+        assert self.rows("SELECT * FROM live WHERE attempt_id IS NOT NULL") == []
+
+    def close(self) -> None:
+        """End the runner and every process of the workspace."""
+        for child in self._started:
+            if child.poll() is None:
+                child.kill()
+            child.communicate()
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if self.workspace.locked():
+                os.kill(json.loads(self.workspace.lock_file.read_text())["pid"], signal.SIGKILL)
+        with contextlib.suppress(AssertionError):
+            self.wait_idle()
+        with contextlib.suppress(Exception):
+            for attempt in set(self.family().values()):
+                procs.kill(attempt)
+        for path in LOCKS.glob(f"*{self.lane}*"):
+            path.unlink()
+        shutil.rmtree(self.workspace.trees, ignore_errors=True)
+
+
+GRACE = 'setup = "30s"\nserver = "30s"\nmeasure = "30s"\ncleanup = "30s"\nslack = "15s"\ngrace = "500ms"'
+
+
+@contextlib.contextmanager
+def bench_at(root: Path) -> Iterator[Bench]:
+    """A Bench that is closed whatever happens."""
+    made = Bench(root)
+    try:
+        yield made
+    finally:
+        made.close()
