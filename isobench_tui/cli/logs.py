@@ -57,6 +57,10 @@ def logs(options: argparse.Namespace) -> int:
     printer.flush()
     if not shown:
         raise Rejected(f"{job['id']} has not run yet", NOT_FOUND)
+    if options.file is not None and not printer.found:
+        raise Rejected(
+            f"this attempt has no log {options.file!r}; the logs are setup, server, client-00, …", NOT_FOUND
+        )
     return OK
 
 
@@ -96,18 +100,24 @@ class _Printer:
         self._json = as_json
         self._only = only.removesuffix(".log") if only else None
         self._tails: dict[str, _Tail] = {}
+        self._hostile: set[str] = set()
 
     def start(self, attempt: str) -> None:
         self.flush()
-        self._tails = {}
+        self._tails, self._hostile = {}, set()
         if not self._json:
             print(f"== {attempt}", flush=True)
+
+    @property
+    def found(self) -> bool:
+        """Whether there was any log to print."""
+        return bool(self._tails)
 
     def print_new(self, run_dir: RunDir) -> None:
         names = [name for name in run_dir.names() if _LOG.fullmatch(name) and self._only in (None, name[:-4])]
         for name in sorted(names, key=lambda name: (_ORDER[re.split(r"[-.]", name)[0]], name)):
             tail = self._tails.setdefault(name, _Tail())
-            while data := self._read(run_dir, name, tail.offset):
+            while data := self._read(run_dir, name, tail):
                 tail.offset += len(data)
                 *lines, tail.rest = (tail.rest + data).split(b"\n")
                 if len(tail.rest) > CHUNK:
@@ -120,12 +130,16 @@ class _Printer:
     def flush(self) -> None:
         """Last lines that never got their newline."""
         for name, tail in self._tails.items():
-            if tail.rest:
-                self._print(name, tail, tail.rest)
-                tail.rest = b""
+            self._end_line(name, tail)
+
+    def _end_line(self, name: str, tail: _Tail) -> None:
+        if tail.rest:
+            self._print(name, tail, tail.rest)
+            tail.rest = b""
 
     def _print(self, name: str, tail: _Tail, line: bytes) -> None:
         tail.number += 1
+        line = line.strip(b"\0")  # what a hole leaves of its first and last block
         # of a progress bar only what would still be on the screen
         last = line.rstrip(b"\r").rsplit(b"\r", 1)[-1].decode(errors="replace")
         text = safe(_CONTROL.sub("", last).expandtabs())
@@ -136,11 +150,21 @@ class _Printer:
         else:
             print(f"{name[:-4]:<9} | {text}")
 
-    @staticmethod
-    def _read(run_dir: RunDir, name: str, offset: int) -> bytes:
+    def _read(self, run_dir: RunDir, name: str, tail: _Tail) -> bytes:
+        """What comes next, at most up to the next hole; a hole is said and passed over."""
         try:
-            return run_dir.read_at(name, offset, CHUNK)
+            start, end = run_dir.extent(name, tail.offset)
+            if start > tail.offset:
+                self._end_line(name, tail)
+                self._print(
+                    name, tail, b"[%d bytes were dropped to keep this log below its cap]" % (start - tail.offset)
+                )
+                tail.offset = start
+            return run_dir.read_at(name, tail.offset, min(CHUNK, end - start))
+        except FileNotFoundError:
+            return b""
         except Hostile as error:
-            if offset == 0:
+            if name not in self._hostile:
+                self._hostile.add(name)
                 print(f"isobench: {error}", file=sys.stderr)
             return b""

@@ -72,16 +72,21 @@ def submit(workspace: Workspace, submission: Submission) -> sqlite3.Connection:
 
 
 def start_and_follow(
-    workspace: Workspace, connection: sqlite3.Connection, campaign: str | None, *, detach: bool
+    workspace: Workspace,
+    connection: sqlite3.Connection,
+    campaign: str | None,
+    *,
+    detach: bool,
+    outlives: bool = True,
 ) -> int:
-    """The rest of `run`, once the queue is as it shall be."""
+    """The rest of `run`, once the queue is as it shall be. `outlives`: ctrl-c leaves the campaign running."""
     follower = Follower(workspace, connection, campaign)
     if query.unfinished(connection):
         ensure_runner(workspace, connection)
     if detach:
         print(f"the runner works on; `isobench attach{_where(workspace)}` follows it")
         return OK
-    return follow(workspace, connection, follower, restart=True)
+    return follow(workspace, connection, follower, restart=True, outlives=outlives)
 
 
 def follow(
@@ -90,6 +95,7 @@ def follow(
     follower: Follower,
     *,
     restart: bool = False,
+    outlives: bool = True,
 ) -> int:
     """Print the story until the campaign's end. ctrl-c detaches and says how to come back.
 
@@ -109,7 +115,8 @@ def follow(
                 break
             time.sleep(0.2)
     except KeyboardInterrupt:
-        print(f"\ndetached; the campaign goes on. `isobench attach{_where(workspace)}` comes back")
+        if outlives:
+            print(f"\ndetached; the campaign goes on. `isobench attach{_where(workspace)}` comes back")
         raise
     return follower.summary()
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 from isobench_tui.store import db
 from isobench_tui.store.answer import OK, Rejected
 from isobench_tui.store.rundir import Hostile, RunDir
 from isobench_tui.store.workspace import Workspace, find
+
+CHUNK = 1024**2
 
 
 def snapshot(options: argparse.Namespace) -> int:
@@ -31,6 +33,21 @@ def snapshot(options: argparse.Namespace) -> int:
     return OK
 
 
+def _copy_data(source: RunDir, name: str, file: BinaryIO, copy: BinaryIO) -> None:
+    """Copy the data of a file and leave its holes: a log's dropped middle, or terabytes that were never written."""
+    size = os.fstat(file.fileno()).st_size
+    at = 0
+    while at < size:
+        start, end = source.extent(name, at)
+        file.seek(start)
+        copy.seek(start)
+        while start < end and (data := file.read(min(CHUNK, end - start))):
+            copy.write(data)
+            start += len(data)
+        at = max(end, at + 1)
+    copy.truncate(size)
+
+
 def _copy(source: RunDir, target: Path) -> int:
     names = source.names()
     if names:
@@ -41,7 +58,7 @@ def _copy(source: RunDir, target: Path) -> int:
             with source.open(name) as fd, os.fdopen(os.dup(fd), "rb") as file:
                 out = os.open(target / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(out, "wb") as copy:
-                    shutil.copyfileobj(file, copy, 1024**2)
+                    _copy_data(source, name, file, copy)
             copied += 1
         except (FileNotFoundError, Hostile):
             continue

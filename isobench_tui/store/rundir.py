@@ -8,6 +8,7 @@ never following links, never blocking, and never more than a cap is read.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import itertools
 import os
@@ -100,6 +101,21 @@ class RunDir:
                 return _pread(fd, length, offset)
         except FileNotFoundError:
             return b""
+
+    def extent(self, name: str, offset: int) -> tuple[int, int]:
+        """(start, end) of the next stretch of data at or after `offset`: what lies between is a hole (lseek(2)).
+
+        Both are the file's size where there is no more data. Raises FileNotFoundError, Hostile.
+        """
+        with self.open(name) as fd:
+            try:
+                start = os.lseek(fd, offset, os.SEEK_DATA)
+                return start, os.lseek(fd, start, os.SEEK_HOLE)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                size = os.fstat(fd).st_size
+                return size, size
 
     def names(self) -> list[str]:
         """At most MOST_NAMES names in the directory, sorted; only one level: nothing of ours lies deeper."""
