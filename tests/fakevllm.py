@@ -137,7 +137,6 @@ def make_tree(root: Path, version: str = "0.5.3") -> Path:
         "server.py": SERVER,
         "client.py": CLIENT,
         "docs/index.md": "one\ntwo\nthree\n",
-        "bin/readme": "no program here\n",
     }
     for name, text in files.items():
         path = root / name
@@ -196,19 +195,28 @@ class Run:
         path.write_bytes(data)
         return PatchJob(path=str(path), sha256=sha256(data).hexdigest())
 
-    def start(self, *trials: TrialJob, limits: dict[str, float] | None = None, **job: Any) -> subprocess.Popen[bytes]:
+    def job_model(
+        self, *trials: TrialJob, limits: dict[str, float] | None = None, fault: str | None = None, **job: Any
+    ) -> DriverJob:
+        """The driver's orders: one trial that succeeds, no server, unless said otherwise."""
         deadlines = {"setup": 60, "server": 60, "measure": 60, "overall": 180, "stall": 60, **(limits or {})}
         values: dict[str, Any] = {"pythons": (sys.executable,), "env": {}, "grace": 1, "model": MODEL, **job}
-        made = DriverJob(
+        if fault is not None:
+            values["server"] = self.server(fault)
+        if isinstance(values.get("patch"), str):
+            values["patch"] = self.patch(values["patch"])
+        values = {"engine": "process", "tree": str(self.tree), **values}
+        return DriverJob(
             attempt=self.attempt,
-            engine="process",
             mode="serving",
             run=str(self.dir),
-            tree=str(self.tree),
             trials=trials or (self.trial("ok"),),
             deadlines=Deadlines(**deadlines),
             **values,
         )
+
+    def start(self, *trials: TrialJob, **job: Any) -> subprocess.Popen[bytes]:
+        made = self.job_model(*trials, **job)
         (self.dir / "job.json").write_text(made.model_dump_json())
         env = {"PATH": os.environ["PATH"], "HOME": str(self.root), "ISOBENCH_ATTEMPT": self.attempt, **self.env}
         with (self.dir / "driver.log").open("wb") as log:

@@ -338,10 +338,12 @@ def test_a_server_that_ignores_sigterm_is_killed(run: Run) -> None:
     assert not alive(run.one("server")["pid"])
 
 
+@pytest.mark.parametrize("engine", [{"engine": "process"}, {"engine": "docker", "tree": None}])
 @pytest.mark.parametrize("fault", ["daemon", "hidden-daemon"])
-def test_a_daemon_of_the_server_is_killed(run: Run, fault: str) -> None:
+def test_a_daemon_of_the_server_is_killed(run: Run, fault: str, engine: dict[str, Any]) -> None:
+    """As the docker engine starts it there is no tree: vllm is found from the working directory."""
     note = run.tree / "daemon.pid"
-    run.start(run.trial("gate"), server=run.server(fault))
+    run.start(run.trial("gate"), server=run.server(fault), **engine)
     until(lambda: note.exists() and note.read_text())
     pid = int(note.read_text())
     assert alive(pid)

@@ -79,7 +79,8 @@ if spec is not None and spec.origin and spec.submodule_search_locations:
             except importlib.metadata.PackageNotFoundError:
                 continue
             out["versions"][name] = dist.version
-            if name == "vllm" and os.path.samefile(str(dist.locate_file("")), os.path.dirname(home)):
+            place = os.path.realpath(str(dist.locate_file("")))
+            if name == "vllm" and place == os.path.realpath(os.path.dirname(home)):
                 ours = dist.version
     except ImportError:
         pass
@@ -115,13 +116,17 @@ class Events:
 
     def __init__(self, path: str) -> None:
         self._fd = open_append(path)
+        self._torn = False
 
     def emit(self, event: str, **fields: Any) -> None:
         line = json.dumps(dict(event=event, at=time.time(), boot=boot(), **fields)).encode() + b"\n"
+        line = b"\n" * self._torn + line
         try:
             while line:
                 line = line[os.write(self._fd, line) :]
-        except OSError as error:  # a full disk must not end a measurement; the exit code still tells
+            self._torn = False
+        except OSError as error:
+            self._torn = True  # a full disk must not end a measurement; the exit code still tells
             sys.stderr.write("driver: %s not written: %s\n" % (event, error))
 
 

@@ -107,13 +107,11 @@ class ProcessEngine:
         return await asyncio.to_thread(self._exit, handle)
 
     async def stop(self, handle: Handle, grace: float) -> Exit:
-        pid, since = _identity(handle)
-        if procs.is_alive(pid, since) and procs.environment(pid).get(procs.MARK) == handle.attempt:
-            with contextlib.suppress(ProcessLookupError), _pidfd(pid, since) as fd:
-                if fd is not None:
-                    signal.pidfd_send_signal(fd, signal.SIGTERM)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._gone(handle), grace)
+        with contextlib.suppress(ProcessLookupError), _pidfd(handle) as fd:
+            if fd is not None:
+                signal.pidfd_send_signal(fd, signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._gone(handle), grace)
         await self._kill(handle.attempt)
         return await self.wait(handle)
 
@@ -250,7 +248,7 @@ class ProcessEngine:
     async def _gone(self, handle: Handle) -> None:
         """Return once the driver runs no more."""
         loop = asyncio.get_running_loop()
-        with _pidfd(*_identity(handle)) as fd:
+        with _pidfd(handle) as fd:
             if fd is None:
                 return
             ended = loop.create_future()
@@ -301,7 +299,9 @@ class ProcessEngine:
                 found[record.attempt] = handle
         for pid, attempt in procs.marked().items():  # a driver whose record is gone
             run_dir = (runs / attempt).resolve()
-            if attempt not in found and run_dir.parent == runs.resolve() and _find_driver(run_dir, [pid]):
+            if attempt in found or run_dir.parent != runs.resolve() or read_record(run_dir) is not None:
+                continue
+            if _find_driver(run_dir, [pid]):
                 record = Record(attempt=attempt, name="", workspace=workspace, run_dir=str(run_dir), tree="")
                 found[attempt] = started(record, pid).handle("running")
         return list(found.values())
@@ -312,21 +312,16 @@ def _settle(ended: asyncio.Future[None]) -> None:
         ended.set_result(None)
 
 
-def _identity(handle: Handle) -> tuple[int, int]:
-    """Process id and start time; (0, 0) if the handle is of another boot."""
-    pid, started, boot = handle.id.split(":", 2)
-    return (int(pid), int(started)) if boot == procs.boot_id() else (0, 0)
-
-
 @contextlib.contextmanager
-def _pidfd(pid: int, since: int) -> Iterator[int | None]:
-    """A pidfd of exactly that process; None if it is gone."""
+def _pidfd(handle: Handle) -> Iterator[int | None]:
+    """A pidfd of the driver; None if it runs no more."""
+    pid, since, boot = handle.id.split(":", 2)
     fd = None
     with contextlib.suppress(ProcessLookupError):
-        fd = os.pidfd_open(pid) if pid > 0 else None
+        fd = os.pidfd_open(int(pid)) if int(pid) > 0 and boot == procs.boot_id() else None
     try:
         # Compared after the open: from then on the pidfd cannot come to mean another process.
-        yield fd if fd is not None and procs.start_time(pid) == since else None
+        yield fd if fd is not None and procs.is_attempts(int(pid), int(since), handle.attempt) else None
     finally:
         if fd is not None:
             os.close(fd)

@@ -42,6 +42,11 @@ def is_alive(pid: int, started: int) -> bool:
     return found is not None and found[2] == started and found[0] not in _ENDED
 
 
+def is_attempts(pid: int, started: int, attempt: str) -> bool:
+    """Whether exactly this process runs and carries the attempt's mark, which nobody can forge for another one."""
+    return is_alive(pid, started) and environment(pid).get(MARK) == attempt
+
+
 def environment(pid: int) -> dict[str, str]:
     """The environment that a process was started with; empty if it is gone or not ours to read."""
     try:

@@ -42,8 +42,7 @@ class Record(BaseModel):
         return (
             self.pid > 0
             and self.boot_id == procs.boot_id()
-            and procs.is_alive(self.pid, self.starttime)
-            and procs.environment(self.pid).get(procs.MARK) == self.attempt
+            and procs.is_attempts(self.pid, self.starttime, self.attempt)
         )
 
     def handle(self, state: HandleState) -> Handle:
