@@ -121,6 +121,9 @@ class Lab:
         self.host.sweep()
 
 
+FOREVER = "import signal; open(run + '/up', 'w').close(); signal.pause()"
+"""Code for `Lab.spec`: says that it is up, and stays until a signal comes."""
+
 PROGRAM = """
 import json, sys
 run = "/isobench/run"

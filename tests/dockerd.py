@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gzip
+import hashlib
+import io
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import tarfile
 import tempfile
 import time
 import urllib.error
@@ -21,6 +27,7 @@ import docker.errors
 from baseimage import base_tar
 
 BASE = "isobench-test/base:1"
+SCHEMA = "application/vnd.docker"
 GROUP = 64217
 """Numeric group that may use the engine's socket. It needs no entry in /etc/group, so the host stays as it is."""
 
@@ -95,6 +102,7 @@ class Host:
                     file = folder / str(number) / name.lstrip("/")
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.write_bytes(content)
+                    file.chmod(0o755)
                 lines.append(f"COPY {number}/ /")
             (folder / "Dockerfile").write_text("\n".join([*lines, *extra]) + "\n")
             return self.build(tag, folder)
@@ -109,8 +117,26 @@ class Host:
         self.client.remove_image(remote)
         return digest
 
-    def containers(self) -> list[dict[str, Any]]:
-        return list(self.client.containers(all=True))
+    def exists(self, container: str) -> bool:
+        """A container of that name or id is there, in whatever state."""
+        try:
+            self.client.inspect_container(container)
+        except docker.errors.NotFound:
+            return False
+        return True
+
+    def has_image(self, name: str) -> bool:
+        try:
+            self.inspect(name)
+        except docker.errors.NotFound:
+            return False
+        return True
+
+    def story(self, container: str) -> list[str]:
+        """What the engine did with the container of that name: create, start, die, destroy, …"""
+        filters = {"type": "container", "container": container}
+        events = self.client.events(since=0, until=int(time.time()), filters=filters, decode=True)
+        return [event["Action"] for event in events]
 
     def sweep(self) -> None:
         """Remove every container that carries a label of ours."""
@@ -131,7 +157,8 @@ class Dockerd(Host):
 
     owned = True
 
-    def __init__(self, storage: str) -> None:
+    def __init__(self, storage: str, *, room: int | None = None) -> None:
+        """`room`: bytes of the file system that the data-root is on; None: that of the temporary folder."""
         for tool in ("dockerd", "containerd", "docker"):
             if shutil.which(tool) is None:
                 raise CannotStart(f"no {tool} on PATH")
@@ -142,6 +169,9 @@ class Dockerd(Host):
         self._absent = [folder for folder in SHARED if not folder.exists()]
         self._process: subprocess.Popen[bytes] | None = None
         try:
+            (self.root / "data").mkdir(0o710)
+            if room is not None:
+                subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "isb", f"{self.root}/data"], check=True)
             self.start()
             super().__init__(f"unix://{self.root}/docker.sock")
         except BaseException:
@@ -238,6 +268,14 @@ class Dockerd(Host):
         return False
 
 
+async def eventually(condition: Callable[[], object], what: str = "", within: float = 30.0) -> None:
+    """`until` for async tests: the event loop goes on meanwhile."""
+    deadline = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
+        await asyncio.sleep(0.05)
+
+
 class Registry:
     """A real registry on a loopback port. Raises CannotStart.
 
@@ -250,6 +288,8 @@ class Registry:
         self.root = Path(tempfile.mkdtemp(prefix="isb-reg-"))
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
+        self.headers: dict[str, str] = {}
+        """Sent with every request of our own."""
         config = f"version: 0.1\nhttp:\n  addr: {self.address}\n  secret: tests\n"
         config += f"storage:\n  filesystem:\n    rootdirectory: {self.root}/data\n  delete:\n    enabled: true\n"
         if users:
@@ -274,6 +314,58 @@ class Registry:
             return error.code == 401
         except OSError:
             return False
+
+    def request(self, method: str, url: str, body: bytes = b"", **headers: str) -> tuple[Mapping[str, str], bytes]:
+        """Headers and body of the answer. `url` may be absolute; `headers` have `_` for `-`."""
+        if not url.startswith("http"):
+            url = f"http://{self.address}{url}"
+        request = urllib.request.Request(url, method=method, data=body or None)
+        for name, value in {**self.headers, **headers}.items():
+            request.add_header(name.replace("_", "-"), value)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.headers, answer.read()
+
+    def publish(self, path: str, layers: Sequence[bytes]) -> str:
+        """Put an image there with no engine's help, one file for each layer; returns the manifest's digest.
+
+        Such an image only holds data. Formats: OCI distribution and image specifications, docker schema 2.
+        """
+        name, _, tag = path.partition(":")
+        described, unpacked = [], []
+        for number, content in enumerate(layers):
+            raw, packed = io.BytesIO(), io.BytesIO()
+            with tarfile.open(fileobj=raw, mode="w") as tar:
+                entry = tarfile.TarInfo(f"{number}")
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+            with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1, mtime=0) as out:
+                out.write(raw.getvalue())
+            unpacked.append(f"sha256:{hashlib.sha256(raw.getvalue()).hexdigest()}")
+            described.append(self._blob(name, packed.getvalue(), f"{SCHEMA}.image.rootfs.diff.tar.gzip"))
+        machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
+        rootfs = {"type": "layers", "diff_ids": unpacked}
+        config = {"architecture": machine, "os": "linux", "config": {}, "rootfs": rootfs, "history": []}
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": f"{SCHEMA}.distribution.manifest.v2+json",
+            "config": self._blob(name, json.dumps(config).encode(), f"{SCHEMA}.container.image.v1+json"),
+            "layers": described,
+        }
+        headers, _ = self.request(
+            "PUT",
+            f"/v2/{name}/manifests/{tag}",
+            json.dumps(manifest).encode(),
+            Content_Type=str(manifest["mediaType"]),
+        )
+        return headers["Docker-Content-Digest"]
+
+    def _blob(self, name: str, data: bytes, kind: str) -> dict[str, Any]:
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        headers, _ = self.request("POST", f"/v2/{name}/blobs/uploads/")
+        mark = "&" if "?" in headers["Location"] else "?"
+        url = f"{headers['Location']}{mark}digest={digest}"
+        self.request("PUT", url, data, Content_Type="application/octet-stream")
+        return {"mediaType": kind, "size": len(data), "digest": digest}
 
     def name(self, path: str) -> str:
         """Reference of `path` (`app:tag`) in this registry."""

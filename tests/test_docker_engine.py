@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
-import stat
-import time
 from pathlib import Path
 from typing import Any
 
-import docker.errors
 import pytest
-from conftest import Lab
-from dockerd import Dockerd, until
-from proxy import Proxy
+from conftest import FOREVER, Lab
+from dockerd import eventually
+from fakevllm import FASTER, MODEL, make_tree
 
 from isobench_tui.engine.base import (
     EngineError,
     EngineUnreachable,
+    Exit,
     GpuUnavailable,
     Handle,
     ImageInfo,
@@ -28,31 +27,7 @@ from isobench_tui.engine.base import (
     NameTaken,
 )
 from isobench_tui.engine.docker import DockerEngine
-
-FOREVER = "import signal; open(run + '/up', 'w').close(); signal.pause()"
-
-
-async def eventually(condition: Any, what: str = "", within: float = 30.0) -> None:
-    """`until` for async tests: the loop goes on meanwhile."""
-    deadline = asyncio.get_running_loop().time() + within
-    while not condition():
-        assert asyncio.get_running_loop().time() < deadline, f"not within {within:g} s: {what}"
-        await asyncio.sleep(0.05)
-
-
-def exists(lab: Lab, name: str) -> bool:
-    try:
-        lab.host.client.inspect_container(name)
-    except docker.errors.NotFound:
-        return False
-    return True
-
-
-def story(lab: Lab, name: str) -> list[str]:
-    """What the engine did with the container of that name: create, start, die, destroy, …"""
-    filters = {"type": "container", "container": name}
-    events = lab.host.client.events(since=0, until=int(time.time()), filters=filters, decode=True)
-    return [event["Action"] for event in events]
+from isobench_tui.engine.job import Deadlines, DriverJob, Owner, PatchJob, ServerJob, TrialJob
 
 
 @pytest.mark.parametrize("url", ["ssh://me@host", "tcp://10.0.0.1:2375", "unix://relative.sock", "nonsense"])
@@ -119,7 +94,7 @@ sys.exit(3)
     assert (made.stat().st_uid, made.stat().st_gid) == (4711, 4712)
     await engine.remove(handle)
     await engine.remove(handle)
-    assert not exists(any_lab, spec.name)
+    assert not any_lab.host.exists(spec.name)
     assert await engine.inspect(handle) == {}
 
 
@@ -245,7 +220,7 @@ async def test_a_launch_that_cannot_work_says_why_and_frees_the_name(lab: Lab) -
         with pytest.raises(error) as told:
             await engine.launch(spec)
         assert type(told.value) is error
-        assert not exists(lab, spec.name)
+        assert not lab.host.exists(spec.name)
     assert "absent" in str(told.value)
 
 
@@ -304,11 +279,11 @@ async def test_a_name_that_is_taken(lab: Lab) -> None:
         with pytest.raises(NameTaken) as told:
             await engine.launch(spec)
         assert (told.value.name, told.value.owner) == (spec.name, owner)
-        assert exists(lab, holder)
+        assert lab.host.exists(holder)
         lab.host.client.remove_container(holder)
     dead = create(lab, spec.name, {"isobench.workspace": lab.workspace, "isobench.attempt": "older"})
     handle = await engine.launch(spec)
-    assert not exists(lab, dead)
+    assert not lab.host.exists(dead)
     with pytest.raises(NameTaken) as told:
         await engine.launch(lab.spec(name="isobench-cpu"))
     assert told.value.owner == lab.workspace
@@ -337,184 +312,49 @@ async def test_adopt_finds_what_is_ours_in_any_state(lab: Lab, tmp_path: Path) -
     assert (stopped.code, stopped.error) == (None, "never started")
 
 
-@pytest.mark.docker
-async def test_a_container_that_somebody_removes_ends_the_wait(lab: Lab) -> None:
-    engine = lab.engine(poll=0.2)
-    handle = await engine.launch(lab.spec(FOREVER))
-    waiting = asyncio.create_task(engine.wait(handle))
-    lab.host.client.remove_container(handle.id, force=True)
-    ended = await waiting
-    assert ended.code is None
-    assert "removed" in ended.error
-
-
-@pytest.mark.docker
-async def test_wait_survives_a_restart_of_the_engine(lab: Lab, own_dockerd: Dockerd) -> None:
-    engine = lab.engine(poll=0.5, patience=60)
-    spec = lab.spec(FOREVER)
-    handle = await engine.launch(spec)
-    await eventually((spec.run_dir / "up").exists, "the driver is up")
-    waiting = asyncio.create_task(engine.wait(handle))
-    await asyncio.to_thread(own_dockerd.restart)
-    ended = await waiting
-    assert ended.signal in {signal.SIGTERM, signal.SIGKILL}
-    assert [handle.state for handle in await engine.adopt(lab.workspace, lab.runs)] == ["ended"]
-
-
-@pytest.mark.docker
-async def test_wait_gives_up_on_an_engine_that_stays_away(lab: Lab, own_dockerd: Dockerd) -> None:
-    engine = lab.engine(poll=0.5, patience=0.5)
-    handle = await engine.launch(lab.spec(FOREVER))
-    waiting = asyncio.create_task(engine.wait(handle))
-    try:
-        await asyncio.to_thread(own_dockerd.stop)
-        with pytest.raises(EngineUnreachable):
-            await waiting
-            await engine.inspect(handle)  # wait may still have heard the end: then this one fails
-    finally:
-        await asyncio.to_thread(own_dockerd.start)
-
-
-@pytest.mark.docker
-async def test_wait_asks_where_the_engine_forgets_to_tell(lab: Lab, tmp_path: Path) -> None:
-    with Proxy(Path(lab.host.url.removeprefix("unix://")), tmp_path / "p.sock") as proxy:
-        proxy.rule(r"^POST .*/wait", "answer")
-        engine = lab.engine(f"unix://{tmp_path}/p.sock", poll=0.3)
-        handle = await engine.launch(lab.spec("sys.exit(6)"))
-        assert (await engine.wait(handle)).code == 6
-
-
-@pytest.mark.docker
-@pytest.mark.parametrize("held", ["request", "answer"])
-@pytest.mark.parametrize("leave", ["late", "cancelled"])
-async def test_a_create_that_hangs_leaves_no_container(lab: Lab, tmp_path: Path, held: Any, leave: str) -> None:
-    with Proxy(Path(lab.host.url.removeprefix("unix://")), tmp_path / "p.sock") as proxy:
-        rule = proxy.rule(r"^POST .*/containers/create", held)
-        engine = lab.engine(f"unix://{tmp_path}/p.sock", create_timeout=1.0 if leave == "late" else 60.0)
-        spec = lab.spec(FOREVER)
-        launching = asyncio.create_task(engine.launch(spec))
-        if leave == "late":
-            with pytest.raises(EngineUnreachable):
-                await launching
-        else:
-            await eventually(lambda: rule.seen, "the create is on its way")
-            if held == "answer":
-                await eventually(lambda: exists(lab, spec.name), "the container is there")
-            launching.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await launching
-        rule.release()
-        await eventually(lambda: "destroy" in story(lab, spec.name), "what appeared is removed")
-        assert "start" not in story(lab, spec.name)
-        assert not exists(lab, spec.name)
-
-
-@pytest.mark.docker
-async def test_a_launch_cancelled_while_it_starts_leaves_no_container(lab: Lab, tmp_path: Path) -> None:
-    with Proxy(Path(lab.host.url.removeprefix("unix://")), tmp_path / "p.sock") as proxy:
-        engine = lab.engine(f"unix://{tmp_path}/p.sock")
-        await engine.launch(lab.spec())  # finds out which limits the engine allows
-        rule = proxy.rule(r"^POST .*/start", "answer")
-        spec = lab.spec(FOREVER)
-        launching = asyncio.create_task(engine.launch(spec))
-        await eventually((spec.run_dir / "up").exists, "it runs")
-        launching.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await launching
-        rule.release()
-        await eventually(lambda: not exists(lab, spec.name), "it is removed")
-
-
-@pytest.mark.docker
-async def test_calls_that_hang_time_out_and_free_their_caller(lab: Lab, tmp_path: Path) -> None:
-    with Proxy(Path(lab.host.url.removeprefix("unix://")), tmp_path / "p.sock") as proxy:
-        engine = lab.engine(f"unix://{tmp_path}/p.sock", quick=1.0, remove_timeout=1.0)
-        handle = await engine.launch(lab.spec(FOREVER))
-        proxy.rule(r"^DELETE ", "request")
-        hung = proxy.rule(r"^GET .*/json", "request")
-        with pytest.raises(EngineUnreachable, match="removing"):
-            await engine.remove(handle)
-        with pytest.raises(EngineUnreachable, match="inspecting"):
-            await engine.inspect(handle)
-        patient = lab.engine(f"unix://{tmp_path}/p.sock")
-        asking = asyncio.create_task(patient.inspect(handle))
-        seen = hung.seen
-        await eventually(lambda: hung.seen > seen, "the question is on its way")
-        asking.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asking
-        assert not hung.released.is_set()
-
-
-@pytest.mark.docker
-async def test_a_plain_member_of_the_engines_group_can_run_attempts(
-    lab: Lab, own_dockerd: Dockerd, member: Any
-) -> None:
-    source = f"""
-import asyncio, os, pathlib
-from isobench_tui.engine.base import ImageInfo, LaunchSpec
-from isobench_tui.engine.docker import DockerEngine
-
-async def main():
-    home = pathlib.Path.home()
-    run = home / 'runs' / 'one'
-    run.mkdir(parents=True, mode=0o700)
-    (run / 'job.json').write_text('{{}}')
-    (home / 'driver.py').write_text(
-        'import os; open("/isobench/run/out", "w").close(); os.chown("/isobench/run/out", %d, %d)'
-        % (os.getuid(), os.getgid()))
-    engine = DockerEngine('{lab.host.url}', driver=home / 'driver.py')
-    print(await engine.check())
-    print((await engine.usage()).total > 0)
-    image = await engine.resolve('{lab.image.ref}')
-    handle = await engine.launch(LaunchSpec('member-one', '{lab.workspace}', 'isobench-test-member', image, run))
-    print(await engine.wait(handle))
-    (run / 'out').write_text('mine')
-    await engine.remove(handle)
-    print(os.getuid(), os.access('/root', os.R_OK), await engine.adopt('{lab.workspace}', home / 'runs'))
+async def run_the_driver(lab: Lab, patch: str) -> tuple[Exit, Path]:
+    """The real driver in an image whose files are another user's and not writable by root's group."""
+    tree = make_tree(lab.runs.parent / "tree")
+    layer = {f"/opt/app/{path.relative_to(tree)}": path.read_bytes() for path in tree.rglob("*") if path.is_file()}
+    extra = ["USER 0", "RUN chown -R 1000:1000 /opt/app && chmod -R go-w /opt/app", "USER 1000"]
+    lab.host.image("isobench-test/app:1", [layer], extra=[*extra, "WORKDIR /opt/app", "ENV PYTHONPATH=/opt/app"])
+    image = ImageInfo("isobench-test/app:1", "isobench-test/app:1", None, None, present=True)
+    spec = lab.spec(image=image)
+    (spec.run_dir / "patch.diff").write_text(patch)
+    job = DriverJob(
+        attempt=spec.attempt,
+        engine="docker",
+        mode="serving",
+        run="/isobench/run",
+        pythons=("python3",),
+        env={},
+        model=MODEL,
+        patch=PatchJob(path="/isobench/patch.diff", sha256=hashlib.sha256(patch.encode()).hexdigest()),
+        server=ServerJob(
+            argv=("python", "server.py", "--model", "{isobench:model}", "--port", "{isobench:port}"),
+            port=8000,
+            model_ids=(MODEL,),
+        ),
+        trials=(TrialJob(index=0, counted=True, argv=("python", "client.py", "ok"), log="client-00.log", seed=0),),
+        deadlines=Deadlines(setup=60, server=60, measure=60, overall=180, stall=60),
+        grace=5,
+        owner=Owner(uid=4711, gid=4712),
+    )
+    (spec.run_dir / "job.json").write_text(job.model_dump_json())
+    if os.geteuid() == 0:
+        os.chown(spec.run_dir, 4711, 4712)
+    engine = DockerEngine(lab.host.url)
+    ended = await engine.wait(await engine.launch(spec))
     await engine.close()
-
-asyncio.run(main())
-"""
-    done = await asyncio.to_thread(member.script, source)
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    assert lines[0].startswith("docker ")
-    assert lines[1] == "True"
-    assert lines[2].startswith("Exit(code=0,")
-    assert lines[3].endswith("False []")
-    assert stat.S_IMODE(own_dockerd.socket.stat().st_mode) == 0o660
+    return ended, spec.run_dir
 
 
 @pytest.mark.docker
-async def test_who_may_not_use_the_socket_is_told_so(lab: Lab, own_dockerd: Dockerd, member: Any) -> None:
-    source = f"""
-import asyncio
-from isobench_tui.engine.docker import DockerEngine
-asyncio.run(DockerEngine('{lab.host.url}').check())
-"""
-    mode = own_dockerd.socket.stat().st_mode
-    own_dockerd.socket.chmod(0o600)
-    try:
-        done = await asyncio.to_thread(member.script, source)
-    finally:
-        own_dockerd.socket.chmod(mode)
-    assert "EngineUnreachable" in done.stderr
-    assert "permission denied" in done.stderr.splitlines()[-1]
-
-
-@pytest.mark.docker
-def test_our_own_engine_leaves_nothing_behind(own_dockerd: Dockerd) -> None:
-    """Also where it is killed with a container running."""
-    other = Dockerd("overlay2")
-    try:
-        other.image("isobench-test/data:1", [{"/x": b"1"}])
-        config = other.client.create_host_config(network_mode="none")
-        made = other.client.create_container("isobench-test/data:1", ["sleep", "1000"], host_config=config)
-        other.client.start(made["Id"])
-        assert len(other.processes()) >= 3
-        other.kill()
-        until(other.mounts, what="its mounts are there still")
-    finally:
-        other.close()
-    assert not other.root.exists()
+async def test_the_driver_needs_no_more_privileges(lab: Lab) -> None:
+    """It patches files of another user, runs server and client, stops them, and gives its files to the operator."""
+    ended, run = await run_the_driver(lab, FASTER)
+    events = [json.loads(line) for line in (run / "events.jsonl").read_text().splitlines()]
+    assert (ended.code, events[-1]["outcome"]) == (0, "ok"), events
+    (patch,) = (event for event in events if event["event"] == "patch")
+    assert patch["applied"]
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in run.glob("*.log")} == {(4711, 4712)}

@@ -30,6 +30,8 @@ from isobench_tui.engine.pull import pull
 if TYPE_CHECKING:
     from docker import APIClient
 
+_PAUSE = 0.2
+"""Seconds between two questions to an engine that answered, but not what we wait for."""
 CONTAINERD_ROOT = Path("/var/lib/containerd")
 
 
@@ -132,18 +134,21 @@ class DockerEngine:
         """
         loop = asyncio.get_running_loop()
         answered = loop.time()
+        waited = False
         while True:
             try:
                 ended = _exit(await self._container(handle))
                 if ended is not None:
                     return ended
                 answered = loop.time()
+                if waited:  # a container that never started answers at once, each time
+                    await asyncio.sleep(_PAUSE)
                 await self._until_not_running(handle, self._poll)
+                waited = True
             except EngineError:  # an engine that is shutting down answers all kinds of things
                 if loop.time() - answered > self._patience:
                     raise
-            # Keeps a container that never started, or an engine that is gone, from being asked without pause.
-            await asyncio.sleep(min(0.2, self._poll))
+                await asyncio.sleep(_PAUSE)
 
     async def stop(self, handle: Handle, grace: float) -> Exit:
         """SIGTERM to the driver, `grace` seconds (whole ones, rounded up), SIGKILL to the whole container."""
@@ -196,13 +201,13 @@ class DockerEngine:
     async def remove_image(self, image: ImageInfo) -> bool:
         """Remove the campaign's name for the image and its digest; layers that others use stay.
 
-        Never by id and never by force. False if a container uses it or it is gone; a name that meanwhile means
-        another image is left alone.
+        Never by id, which takes other people's names too, and never by force. False if a container uses it or it is
+        gone; a name that meanwhile means another image is left alone.
         """
         removed = False
         for name in dict.fromkeys((image.ref, image.pinned)):
             local = await self._image(name)
-            if local is None or (image.id is not None and local["Id"] != image.id):
+            if local is None or not _is_name(name, local) or (image.id is not None and local["Id"] != image.id):
                 continue
             removed = await self._untag(name) or removed
         return removed
@@ -210,7 +215,7 @@ class DockerEngine:
     async def usage(self) -> DiskUsage:
         """statvfs of where the engine keeps images and containers, or of the closest folder above it that is seen."""
         if self._storage is None:
-            self._storage = _storage_of(await self._info())
+            self._storage = storage_of(await self._info())
         storage = self._storage
         return await self._api.thread(f"statvfs of {storage}", lambda: _statvfs(storage), self._quick)
 
@@ -319,6 +324,14 @@ def tag_of(ref: str) -> str:
     return ref.partition("@")[0].rpartition("/")[2].partition(":")[2] or "latest"
 
 
+def _is_name(ref: str, local: Mapping[str, Any]) -> bool:
+    """The image is called so; False for an id, or part of one, that merely finds it."""
+    _, at, digest = ref.partition("@")
+    if at:
+        return f"{repository(ref)}@{digest}" in (local.get("RepoDigests") or [])
+    return f"{repository(ref)}:{tag_of(ref)}" in (local.get("RepoTags") or [])
+
+
 def _local(ref: str, local: Mapping[str, Any]) -> ImageInfo:
     own = repository(ref)
     digests = [item for item in local.get("RepoDigests") or [] if item.partition("@")[0] == own]
@@ -366,7 +379,8 @@ def _exit(info: Mapping[str, Any] | None) -> Exit | None:
     return Exit(code, signal, bool(state.get("OOMKilled")), error)
 
 
-def _storage_of(info: Mapping[str, Any]) -> Path:
+def storage_of(info: Mapping[str, Any]) -> Path:
+    """The folder that fills up, from the engine's `/info`: its data-root, or containerd's where images are there."""
     status = info.get("DriverStatus") or []
     snapshotter = any("containerd.snapshotter" in str(value) for pair in status for value in pair)
     return CONTAINERD_ROOT if snapshotter else Path(info["DockerRootDir"])
