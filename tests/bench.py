@@ -21,12 +21,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from isobench_tui.campaign.load import load
 from isobench_tui.engine import procs
 from isobench_tui.engine.process import LOCKS
-from isobench_tui.store import db
+from isobench_tui.store import attempts, commands, db, query
+from isobench_tui.store.answer import Answer
 from isobench_tui.store.workspace import Workspace
 
 T = TypeVar("T")
+
+
+def name_of(row: sqlite3.Row) -> str:
+    """`a:one#1`: first digit of the commit, agent or arm, repeat; behind the campaign's name unless that is small."""
+    campaign = "" if row["campaign"] == "small" else f"{row['campaign']}/"
+    return f"{campaign}{row['commit_sha'][0]}:{row['agent'] or row['arm']}#{row['repeat'] + 1}"
+
 
 REPO = Path(__file__).resolve().parents[1]
 DEADLINE_S = 60.0
@@ -191,7 +200,7 @@ class Bench:
     # ------------------------------------------------------------------------------------------ campaigns
 
     def write(self, *tasks: str, name: str = "small", file: str = "campaign.toml", **tables: str) -> Path:
-        """A campaign file. `tables` replace the text of `timeouts`, `limits`, `lanes`, or of `campaign`'s further keys."""
+        """A campaign file. `tables`: the text of `timeouts`, `limits`, `lanes`, or of further keys of `campaign`."""
         path = self.root / file
         keys = tables.get("campaign", 'arms = ["baseline"]')
         path.write_text(
@@ -209,6 +218,48 @@ class Bench:
 
     def reached(self, gate: Path) -> None:
         until(Path(f"{gate}.reached").exists, f"{gate}.reached")
+
+    # -------------------------------------------------------------------- the store's door, with no process
+
+    def submit(self, path: Path) -> Answer:
+        """What `run` does before it starts a runner."""
+        submission = load(path)
+        with contextlib.closing(db.create_store(self.workspace)) as connection:
+            return commands.call(self.workspace, connection, "submit", submission.model_dump(mode="json"))
+
+    def command(self, name: str, /, *texts: str, **args: Any) -> Answer:
+        """What a control command does; `texts` are selectors."""
+        args = {"texts": list(texts), **args} if texts else args
+        with contextlib.closing(self.store()) as connection:
+            return commands.call(self.workspace, connection, name, args)
+
+    def begin(self, name: str) -> str:
+        """Make a job running, as the scheduler does; the attempt's id."""
+        with contextlib.closing(self.store()) as connection, db.transaction(connection):
+            job = connection.execute("SELECT * FROM jobs WHERE id = ?", (self.id(name),)).fetchone()
+            return attempts.open_attempt(connection, job, 0, "isobench-cpu")
+
+    def finish(self, attempt: str, ending: attempts.Ending) -> None:
+        """End an attempt, as the runner does."""
+        with contextlib.closing(self.store()) as connection, db.transaction(connection):
+            attempts.finish(connection, attempt, ending)
+            attempts.close(connection, attempt)
+
+    def queue(self) -> list[str]:
+        """Names of all jobs in the order of the queue."""
+        with contextlib.closing(self.store()) as connection:
+            return [name_of(row) for row in query.jobs(connection)]
+
+    def job(self, name: str) -> dict[str, Any]:
+        with contextlib.closing(self.store()) as connection:
+            (found,) = [dict(row) for row in query.jobs(connection) if name_of(row) == name]
+        return found
+
+    def id(self, name: str) -> str:
+        return str(self.job(name)["id"])
+
+    def states(self) -> dict[str, str]:
+        return {name: self.job(name)["state"] for name in self.queue()}
 
     # --------------------------------------------------------------------------------------------- doors
 
@@ -262,8 +313,14 @@ class Bench:
         with self.workspace.runner_log.open("ab") as log:
             child = subprocess.Popen(
                 [sys.executable, "-m", "isobench_tui.runner", "--workspace", str(self.workspace.root)],
-                cwd=REPO, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, text=True, start_new_session=True,
-            )  # fmt: skip
+                cwd=REPO,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+            )
         self._started.append(child)
         return child
 

@@ -117,7 +117,8 @@ def _execute(connection: sqlite3.Connection, row: sqlite3.Row) -> None:
     except sqlite3.Error:
         raise
     except Exception as error:  # one bad row must not end every runner that meets it
-        answer = Answer(f"{row['name']} failed and changed nothing: {type(error).__name__}: {error}", USAGE)
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        answer = Answer(f"{row['name']} failed and changed nothing: {why}", USAGE)
         with transaction(connection):
             _settle(connection, row["id"], "rejected", answer)
 

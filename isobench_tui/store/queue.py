@@ -273,14 +273,13 @@ def _place(connection: sqlite3.Connection, args: dict[str, Any], campaign: int, 
 def _lonely_agents(connection: sqlite3.Connection, jobs: list[Row]) -> str:
     """Without its baseline an agent's number has nothing to be compared with: say so."""
     tasks = {j["task_id"]: j["commit_sha"] for j in jobs if j["arm"] == "baseline"}
-    lonely = [
-        commit[:8]
-        for task, commit in tasks.items()
-        if connection.execute(
-            "SELECT 1 FROM jobs WHERE task_id = ? AND arm = 'agent' AND state != 'skipped'",
-            (task,),
-        ).fetchone()
-    ]
+    skipped = {j["id"] for j in jobs}
+    lonely = []
+    for task, commit in tasks.items():
+        rows = connection.execute("SELECT id, arm FROM jobs WHERE task_id = ? AND state != 'skipped'", (task,))
+        left = {row["arm"] for row in rows if row["id"] not in skipped}
+        if "agent" in left and "baseline" not in left:
+            lonely.append(commit[:8])
     return f"; without a baseline the agents of {', '.join(lonely)} cannot be compared" if lonely else ""
 
 
