@@ -210,6 +210,7 @@ def locked_registry() -> Iterator[Registry]:
     found.close()
 
 
+@pytest.mark.filterwarnings("ignore:docker-credential-isobench-absent")
 async def test_credentials_of_the_docker_command_line_are_used(
     lab: Lab, locked_registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
