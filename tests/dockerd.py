@@ -190,7 +190,9 @@ class Dockerd(Host):
         argv += ["--group", str(GROUP), "--cgroup-parent", self.cgroup, "--bridge", "none", "--iptables=false"]
         argv += ["--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
         with log.open("ab") as sink:
-            self._process = subprocess.Popen(argv, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL)
+            # containerd writes its stacks there when dockerd finds it unresponsive.
+            env = {**os.environ, "TMPDIR": str(root)}
+            self._process = subprocess.Popen(argv, stdout=sink, stderr=sink, stdin=subprocess.DEVNULL, env=env)
         deadline = time.monotonic() + 60
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
