@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
-from collections import deque
 from types import TracebackType
 
 from isobench_tui.engine.base import PullProgress
+from isobench_tui.runner.meter import Meter
 from isobench_tui.runner.writer import Writer
 from isobench_tui.store import events, live
-from isobench_tui.store.clock import stamp
 
 EVERY_S = 0.5
-WINDOW_S = 10.0
-STALL_S = 20.0
-"""Seconds without a byte after which the live row says so."""
 
 
 class PullReporter:
@@ -27,13 +22,11 @@ class PullReporter:
         self._attempt = attempt
         self._ref = ref
         self._latest: PullProgress | None = None
-        self._seen: deque[tuple[float, int]] = deque()
-        self._moved = time.time()
+        self._meter = Meter()
         self._task: asyncio.Task[None] | None = None
 
     def update(self, progress: PullProgress) -> None:
-        if self._latest is None or progress.done != self._latest.done:
-            self._moved = time.time()
+        self._meter.saw(progress.done)
         self._latest = progress
 
     async def __aenter__(self) -> PullReporter:
@@ -59,18 +52,12 @@ class PullReporter:
                 await self._writer.run(live.put, f"pull/{self._attempt}", self._row(self._latest), self._attempt)
 
     def _row(self, progress: PullProgress) -> live.LivePull:
-        at = time.monotonic()
-        self._seen.append((at, progress.done))
-        while at - self._seen[0][0] > WINDOW_S:
-            self._seen.popleft()
-        (first, before), span = self._seen[0], at - self._seen[0][0]
-        rate = (progress.done - before) / span if span > 0 and first != at else None
-        left = None if progress.total is None else progress.total - progress.done
+        pace = self._meter.pace(progress.done, progress.total)
         return live.LivePull(
             layers=tuple(live.LiveLayer(x.id, x.state, x.done, x.total) for x in progress.layers),
             done=progress.done,
             total=progress.total,
-            rate=rate,
-            eta=left / rate if left is not None and rate else None,
-            stalled_since=stamp(self._moved) if time.time() - self._moved > STALL_S else None,
+            rate=pace.rate,
+            eta=pace.eta,
+            stalled_since=pace.stalled_since,
         )
