@@ -10,6 +10,7 @@ from isobench_tui.cli.words import bytes_text, clock, safe
 from isobench_tui.store import events, query
 from isobench_tui.store.answer import FAILURES, OK
 from isobench_tui.store.clock import ago
+from isobench_tui.store.words import count_jobs
 from isobench_tui.store.workspace import Workspace
 
 PULL_EVERY_S = 5.0
@@ -56,7 +57,7 @@ class Follower:
             )
             if number
         ]
-        print(f"{found.total} jobs: {', '.join(parts) or 'none ended'}")
+        print(f"{count_jobs(found.total)}: {', '.join(parts) or 'none ended'}")
         return FAILURES if found.invalid or found.failed or found.held else OK
 
     def _cleaning(self) -> bool:

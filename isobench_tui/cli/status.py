@@ -12,6 +12,7 @@ from isobench_tui.store import db, live, query
 from isobench_tui.store.answer import OK
 from isobench_tui.store.clock import ago
 from isobench_tui.store.selectors import campaign_id
+from isobench_tui.store.words import count_jobs
 from isobench_tui.store.workspace import Workspace, find
 
 STALE_S = 20.0
@@ -134,7 +135,7 @@ def _print(found: dict[str, Any]) -> None:
         notes = [word for word in ("paused", "simulated") if campaign[word]]
         if campaign["state"] != "active":
             notes.append(campaign["state"])
-        print(f"campaign {campaign['name']}{_brackets(notes)}: {jobs['total']} jobs, {', '.join(words)}")
+        print(f"campaign {campaign['name']}{_brackets(notes)}: {count_jobs(jobs['total'])}, {', '.join(words)}")
     _print_runner(found)
     for disk in found["disk"]:
         print(f"disk     {disk['path']}: {bytes_text(disk['free'])} free of {bytes_text(disk['total'])}")

@@ -162,6 +162,10 @@ def _judge(
 ) -> Verdict:
     exit_ = facts.exit or Exit(code=None)
     ended_itself = exit_.code == 0
+    engine = facts.engine
+    if engine is None and exit_.error and not seen and exit_.code is not None:
+        engine = ("env_broken", exit_.error)  # the container's init could not even start the driver
+    lost = facts.exit is not None and exit_.code is None and exit_.signal is None
     return judge(
         AttemptFacts(
             workload=order.spec.workload,
@@ -171,11 +175,11 @@ def _judge(
             exit_code=exit_.code,
             signal=exit_.signal,
             oom_killed=exit_.oom_killed,
-            engine_failure=facts.engine,
+            engine_failure=engine,
             timed_out=facts.timeout[0] if facts.timeout else None,
             # a stop that came after the driver's own good end changes nothing
             cancelled=facts.stopped and not ended_itself,
-            interrupted=facts.interrupted is not None,
+            interrupted=facts.interrupted is not None or lost,
             patched=order.patch is not None,
             min_window_s=order.settings.min_window_s,
         )

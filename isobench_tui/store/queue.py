@@ -14,6 +14,7 @@ from isobench_tui.store.answer import Answer, Rejected
 from isobench_tui.store.clock import now
 from isobench_tui.store.db import meta, set_meta
 from isobench_tui.store.selectors import Selector, campaign_id, resolve
+from isobench_tui.store.words import count_jobs
 
 Stop = Literal["stop", "skip", "cancel", "pause"]
 Row = sqlite3.Row
@@ -73,7 +74,7 @@ def skip(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> An
         else:
             _set_state(connection, job["id"], "skipped", f"skipped by {actor}")
     running = [job for job in jobs if job["running"]]
-    text = f"skipped {len(jobs) - len(running)} jobs"
+    text = f"skipped {count_jobs(len(jobs) - len(running))}"
     if running:
         text += f", cancelling {', '.join(_job_name(j) for j in running)}"
     text += _lonely_agents(connection, jobs)
@@ -94,7 +95,7 @@ def cancel(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> 
             _set_state(connection, job["id"], "skipped", f"campaign cancelled by {actor}")
     connection.execute("UPDATE campaigns SET state = 'cancelled' WHERE id = ?", (key,))
     running = [job for job in jobs if job["running"]]
-    text = f"cancelled campaign {name}: {len(jobs) - len(running)} jobs skipped"
+    text = f"cancelled campaign {name}: {count_jobs(len(jobs) - len(running))} skipped"
     if running:
         text += f", cancelling {', '.join(_job_name(j) for j in running)}"
     events.add(connection, "cancelled", text, actor=actor, campaign=name)
@@ -131,9 +132,7 @@ def retry(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> A
         )
         behind_task(connection, job["id"])
         connection.execute("UPDATE campaigns SET state = 'active' WHERE id = ?", (job["campaign_id"],))
-    text = (
-        f"queued {len(jobs)} jobs again: {', '.join(_job_name(j) for j in jobs[:4])}{' …' if len(jobs) > 4 else ''}"
-    )
+    text = f"queued {count_jobs(len(jobs))} again: {', '.join(_job_name(j) for j in jobs[:4])}{' …' if len(jobs) > 4 else ''}"
     events.add(connection, "retried", text, actor=actor, data={"jobs": [j["id"] for j in jobs]})
     return Answer(text, data={"state": "queued", "jobs": [j["id"] for j in jobs]})
 
@@ -169,7 +168,7 @@ def move(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> An
     for position, key in enumerate([*rest[:at], *moved, *rest[at:]]):
         connection.execute("UPDATE jobs SET position = ? WHERE id = ?", (position, key))
     where = f"after {args['after']}" if args["to"] == "after" else args["to"]
-    text = f"moved {len(moved)} jobs {where}"
+    text = f"moved {count_jobs(len(moved))} {where}"
     events.add(connection, "moved", text, actor=actor, data={"jobs": moved})
     return Answer(text, data={"jobs": moved})
 
@@ -253,7 +252,9 @@ def _swap(
         _set_state(connection, job["id"], after, f"held by {actor}" if after == "held" else "")
         if after == "queued":
             connection.execute("UPDATE jobs SET interruptions = 0 WHERE id = ?", (job["id"],))
-    text = f"{word} {len(jobs)} jobs: {', '.join(_job_name(j) for j in jobs[:4])}{' …' if len(jobs) > 4 else ''}"
+    text = (
+        f"{word} {count_jobs(len(jobs))}: {', '.join(_job_name(j) for j in jobs[:4])}{' …' if len(jobs) > 4 else ''}"
+    )
     events.add(connection, word, text, actor=actor, data={"jobs": [j["id"] for j in jobs]})
     return Answer(text, data={"state": after, "jobs": [j["id"] for j in jobs]})
 

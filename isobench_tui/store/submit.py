@@ -11,6 +11,7 @@ from isobench_tui.store import events
 from isobench_tui.store.answer import Answer, Rejected
 from isobench_tui.store.attempts import GONE
 from isobench_tui.store.clock import now
+from isobench_tui.store.words import count_jobs
 
 
 def submit(connection: sqlite3.Connection, submission: Submission, actor: str) -> Answer:
@@ -61,7 +62,7 @@ def _order(connection: sqlite3.Connection, known: list[str], joining: dict[str |
 
 
 def _count(added: int, revived: int, kept: int, gone: int) -> str:
-    parts = [f"{added} jobs queued"]
+    parts = [f"{count_jobs(added)} queued"]
     if revived:
         parts.append(f"{revived} back in the queue")
     if kept:
