@@ -231,7 +231,7 @@ def test_an_ambiguous_commit_is_refused_unless_the_campaign_tells(bench: Bench) 
     bench.submit(bench.write(task("aaaa" + "e" * 36), name="second", file="second.toml"))
     answer = bench.command("skip", "aaaa")
     assert (answer.exit_code, answer.text) == (2, "aaaa is ambiguous: aaaaaaaaaaaa, aaaaeeeeeeee")
-    assert bench.command("skip", "aaaa", campaign="second").text.startswith("skipped 1 jobs")
+    assert bench.command("skip", "aaaa", campaign="second").text.startswith("skipped 1 job")
     assert bench.command("skip", "aaaa", campaign="nowhere").exit_code == 4
     assert bench.command("skip", "aaaae").exit_code == 0
 
@@ -306,7 +306,7 @@ def test_skip_takes_every_unfinished_job_and_cancels_a_running_one(bench: Bench)
 
 def test_skip_does_not_warn_where_no_agent_or_still_a_baseline_is_left(bench: Bench) -> None:
     assert bench.command("skip", "bbbb").text == "skipped 2 jobs"
-    assert bench.command("skip", bench.id("a:baseline#1")).text == "skipped 1 jobs"
+    assert bench.command("skip", bench.id("a:baseline#1")).text == "skipped 1 job"
     assert "cannot be compared" in bench.command("skip", bench.id("a:baseline#2")).text
 
 
@@ -350,7 +350,7 @@ def test_retry_undoes_a_skip_and_gives_an_ended_job_another_attempt(bench: Bench
     attempt = bench.begin("a:one#1")
     bench.finish(attempt, failed())
     bench.command("cancel", campaign="small")
-    assert bench.command("retry", failed=True).text == "queued 1 jobs again: aaaaaaaa:one"
+    assert bench.command("retry", failed=True).text == "queued 1 job again: aaaaaaaa:one"
     job = bench.job("a:one#1")
     assert (job["state"], job["outcome"], job["failure"], job["counted"]) == ("queued", None, None, 0)
     assert bench.rows("SELECT state FROM campaigns")[0]["state"] == "active"

@@ -76,7 +76,7 @@ def skip(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> An
     running = [job for job in jobs if job["running"]]
     text = f"skipped {count_jobs(len(jobs) - len(running))}"
     if running:
-        text += f", cancelling {', '.join(_job_name(j) for j in running)}"
+        text += f", cancelling {_names(running)}"
     text += _lonely_agents(connection, jobs)
     events.add(connection, "skipped", text, actor=actor, data={"jobs": [j["id"] for j in jobs]})
     return Answer(text, data={"state": "cancelling" if running else "skipped", "jobs": [j["id"] for j in jobs]})
@@ -97,7 +97,7 @@ def cancel(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> 
     running = [job for job in jobs if job["running"]]
     text = f"cancelled campaign {name}: {count_jobs(len(jobs) - len(running))} skipped"
     if running:
-        text += f", cancelling {', '.join(_job_name(j) for j in running)}"
+        text += f", cancelling {_names(running)}"
     events.add(connection, "cancelled", text, actor=actor, campaign=name)
     return Answer(text, data={"state": "cancelling" if running else "cancelled"})
 
@@ -114,7 +114,7 @@ def stop(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> An
     _check_seen(jobs, args)
     for job in jobs:
         _wish(connection, job["running"], "stop")
-    text = f"stopping {', '.join(_job_name(j) for j in jobs)}, back to the front of the queue"
+    text = f"stopping {_names(jobs)}, back to the front of the queue"
     events.add(connection, "stopping", text, actor=actor, data={"jobs": [j["id"] for j in jobs]})
     return Answer(text, data={"state": "cancelling", "jobs": [j["id"] for j in jobs]})
 
@@ -132,7 +132,7 @@ def retry(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> A
         )
         behind_task(connection, job["id"])
         connection.execute("UPDATE campaigns SET state = 'active' WHERE id = ?", (job["campaign_id"],))
-    text = f"queued {count_jobs(len(jobs))} again: {', '.join(_job_name(j) for j in jobs[:4])}{' …' if len(jobs) > 4 else ''}"
+    text = f"queued {count_jobs(len(jobs))} again: {_names(jobs)}"
     events.add(connection, "retried", text, actor=actor, data={"jobs": [j["id"] for j in jobs]})
     return Answer(text, data={"state": "queued", "jobs": [j["id"] for j in jobs]})
 
@@ -252,9 +252,7 @@ def _swap(
         _set_state(connection, job["id"], after, f"held by {actor}" if after == "held" else "")
         if after == "queued":
             connection.execute("UPDATE jobs SET interruptions = 0 WHERE id = ?", (job["id"],))
-    text = (
-        f"{word} {count_jobs(len(jobs))}: {', '.join(_job_name(j) for j in jobs[:4])}{' …' if len(jobs) > 4 else ''}"
-    )
+    text = f"{word} {count_jobs(len(jobs))}: {_names(jobs)}"
     events.add(connection, word, text, actor=actor, data={"jobs": [j["id"] for j in jobs]})
     return Answer(text, data={"state": after, "jobs": [j["id"] for j in jobs]})
 
@@ -289,4 +287,4 @@ def _job_name(job: Row) -> str:
 
 
 def _names(rows: list[Row]) -> str:
-    return ", ".join(_job_name(row) for row in rows)
+    return ", ".join(_job_name(row) for row in rows[:4]) + (" …" if len(rows) > 4 else "")
