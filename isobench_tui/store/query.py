@@ -91,6 +91,7 @@ def open_attempts(connection: sqlite3.Connection) -> list[sqlite3.Row]:
 
 
 def tally(connection: sqlite3.Connection, campaign: str | None = None) -> Tally:
+    """Jobs of one campaign, or of all, counted by what became of them."""
     query = (
         "SELECT j.state, j.outcome, j.valid, count(*) AS n FROM jobs j JOIN campaigns c ON c.id = j.campaign_id "
         "WHERE ? IS NULL OR c.name = ? GROUP BY 1, 2, 3"
@@ -126,6 +127,7 @@ def pause_state(connection: sqlite3.Connection) -> dict[str, Any] | None:
 
 
 def live_pull(connection: sqlite3.Connection, attempt: str) -> live.LivePull | None:
+    """How far an attempt's pull is; None while it pulls nothing."""
     found = live.get(connection, f"pull/{attempt}")
     if found is None:
         return None
