@@ -35,7 +35,8 @@ apt_install() {
       chmod 755 /usr/sbin/policy-rc.d
     fi
     export DEBIAN_FRONTEND=noninteractive
-    apt-get update -q && apt-get install -q -y --no-install-recommends "$@"
+    apt-get update -q # one archive of several that does not answer need not matter
+    apt-get install -q -y --no-install-recommends "$@"
   ) && return
   tail -n 10 <<<"$output" >&2
   return 1
@@ -44,7 +45,7 @@ apt_install() {
 # Debian keeps ensurepip, which a virtual environment needs, in a package of its own.
 need_ensurepip() {
   local python=$1 package
-  "$python" -c 'import ensurepip, venv' 2>/dev/null && return
+  "$python" -c 'import venv; from ensurepip import version' 2>/dev/null && return
   package=$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')
   can_apt || die "$python cannot make virtual environments; as root: apt-get install $package"
   apt_install "$package" || die "$package could not be installed; see the lines above"
