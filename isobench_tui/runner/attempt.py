@@ -13,7 +13,7 @@ from typing import TypeVar
 from isobench_tui.campaign.models import JobSpec, Lane, Settings
 from isobench_tui.engine.base import EngineError, Exit, Handle, ImageInfo, NameTaken
 from isobench_tui.engine.job import JOB_FILE, PATCH_FILE
-from isobench_tui.runner import collect, faults, jobfile, preflight
+from isobench_tui.runner import collect, faults, jobfile, keep, models, preflight
 from isobench_tui.runner.follow import Follower
 from isobench_tui.runner.pulls import PullReporter
 from isobench_tui.runner.services import Services, container_name
@@ -83,6 +83,8 @@ class Attempt:
         try:
             image = await self._phase("preflight", self._preflight)
             image = await self._phase("image", lambda: self._image(image))
+            if models.concerned(self.order.spec, self.order.settings):
+                await self._phase("model", lambda: models.prepare(self.services, self.order))
             await self._gate()
             self.handle = await self._start(image)
             facts.exit = await self._follow(self.handle)
@@ -115,6 +117,7 @@ class Attempt:
                 async with asyncio.timeout(settings.timeouts.cleanup):
                     await faults.point("cleanup")
                     await self._remove_all()
+                    await keep.evict(self.services, settings.keep_images)
                 break
             except (EngineError, TimeoutError) as error:
                 trouble = error if isinstance(error, EngineError) else EngineError(f"cleanup of {self.id} timed out")
