@@ -100,6 +100,7 @@ class Timeouts(Frozen):
 
     preflight: float = 60
     image: float = 1800
+    model: float = 7200
     start: float = 600
     setup: float = 300
     server: float = 900
@@ -153,7 +154,7 @@ class Settings(Frozen):
     log_cap: int = 2 * 1024**3
     """Bytes that one log may take on disk before its middle is dropped."""
     model_cache: str | None = None
-    """Host folder mounted as the Hugging Face cache."""
+    """Host folder with the Hugging Face cache: models are fetched into it, measured processes read it."""
     secrets: tuple[str, ...] = ()
     """Names of environment variables whose values are stored 0600 and given to the measured processes alone."""
     simulated: bool = False

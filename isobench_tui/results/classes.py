@@ -13,6 +13,8 @@ DEFAULT_BLAME: Final[dict[str, Blame]] = {
     "disk_full": "infra",
     "engine_error": "infra",
     "driver_mismatch": "infra",
+    "gated_auth": "config",
+    "model_not_found": "config",
     "env_broken": "image",
     "bench_script_missing": "harness",
     "harness_misconfig": "harness",

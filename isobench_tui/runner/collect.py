@@ -38,7 +38,8 @@ class HostFacts:
     timeout: tuple[str, str] | None = None
     """(phase, sentence)"""
     refused: tuple[str, str] | None = None
-    """(class, sentence): preflight found that it cannot run."""
+    """(class, sentence): preflight or the model phase found that it cannot run."""
+    refused_in: str = "preflight"
     engine: tuple[str, str] | None = None
     """(class, the engine's own words)"""
 
@@ -53,7 +54,7 @@ def note(facts: HostFacts, error: Exception) -> None:
         case PhaseTimeout():
             facts.timeout = (error.phase, str(error))
         case preflight.Refused():
-            facts.refused = (error.failure, str(error))
+            facts.refused, facts.refused_in = (error.failure, str(error)), error.where
         case EngineError():
             facts.engine = (error.failure, str(error))
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
@@ -148,7 +149,7 @@ def _own_verdict(facts: HostFacts) -> Verdict | None:
     """Where the runner itself knows the end, nothing in the files can change it."""
     if facts.refused is not None:
         failure, reason = facts.refused
-        proof = Evidence(file="preflight", line=0, text=reason)
+        proof = Evidence(file=facts.refused_in, line=0, text=reason)
         return Verdict("failed", diagnosis=Diagnosis(failure, blame_for(failure, patched=False), reason, proof))
     if facts.timeout is not None and facts.timeout[0] not in {"setup", "server", "measure"}:
         phase, reason = facts.timeout

@@ -38,6 +38,8 @@ RULES: dict[str, Rule] = {
     "patch_not_applied": _PATCH,
     "patch_not_compiled": _PATCH,
     "image_missing": Rule(),
+    "gated_auth": Rule(),
+    "model_not_found": Rule(),
     "env_broken": Rule(),
     "bench_script_missing": Rule(),
     "harness_misconfig": Rule(),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 
+from isobench_tui.campaign.files import exists
 from isobench_tui.campaign.models import JobSpec, Settings
 from isobench_tui.campaign.patchlint import lint
+from isobench_tui.campaign.repos import folders
+from isobench_tui.campaign.settings import on_host
 from isobench_tui.engine.base import DiskFull
 from isobench_tui.store import secrets
 from isobench_tui.store.workspace import Workspace
@@ -15,7 +18,9 @@ MIN_FREE = 512 * 1024**2
 
 
 class Refused(Exception):
-    """The attempt cannot run; `failure` is the class of why."""
+    """The attempt cannot run; `failure` is the class of why, `where` the phase that found it."""
+
+    where = "preflight"
 
     def __init__(self, failure: str, reason: str) -> None:
         super().__init__(reason)
@@ -27,6 +32,10 @@ def check(workspace: Workspace, spec: JobSpec, settings: Settings, patch: bytes 
     free = shutil.disk_usage(workspace.root).free
     if free < MIN_FREE:
         raise DiskFull(f"{workspace.root} has {free / 1024**2:.0f} MiB free, {MIN_FREE // 1024**2} MiB are needed")
+    for model in folders(spec.workload):
+        places = on_host(model, settings)
+        if places and not any(exists(place) for place in places):
+            raise Refused("model_not_found", f"the model {model} would be {places[0]}, which does not exist")
     absent = secrets.missing(settings.secrets)
     if absent:
         raise Refused(

@@ -137,6 +137,7 @@ def finish(connection: sqlite3.Connection, attempt: str, ending: Ending) -> None
         oom_killed=int(ending.oom_killed),
         vllm_version=ending.vllm_version,
         model_used=ending.model_used,
+        model_revision=_revision(connection, attempt, ending.model_used),
         files=json.dumps(ending.files),
         ended_at=now(),
     )
@@ -182,6 +183,15 @@ def sample_disk(connection: sqlite3.Connection, path: str, free: int, total: int
             "(SELECT min(at) FROM samples WHERE kind = 'disk' AND key = ? AND at < ? GROUP BY substr(at, 1, ?))",
             (path, horizon, path, horizon, width),
         )
+
+
+def _revision(connection: sqlite3.Connection, attempt: str, model: str | None) -> str | None:
+    """The commit at which the model phase pinned the model that ran."""
+    pins = connection.execute("SELECT model_pins FROM attempts WHERE id = ?", (attempt,)).fetchone()["model_pins"]
+    for key, commit in (json.loads(pins) if pins else {}).items():
+        if model is not None and (key == model or key.startswith(f"{model}@")):
+            return str(commit)
+    return None
 
 
 def _write_trials(connection: sqlite3.Connection, attempt: str, trials: tuple[Trial, ...]) -> None:

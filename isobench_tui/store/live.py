@@ -35,6 +35,24 @@ class LivePull:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveModel:
+    """Key `model/<attempt>`: a model on its way into the host's cache. Sizes are bytes."""
+
+    model: str
+    revision: str
+    """The commit that was pinned."""
+    files: int
+    files_total: int
+    done: int
+    total: int
+    rate: float | None
+    """Bytes a second over the last seconds; None before there are two readings."""
+    eta: float | None
+    """Seconds left; None where the rate is unknown."""
+    stalled_since: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class LivePhase:
     """Key `phase/<attempt>`: where the attempt is now."""
 
@@ -60,7 +78,10 @@ class LiveRunner:
 
 
 def put(
-    connection: sqlite3.Connection, key: str, value: LivePull | LivePhase | LiveRunner, attempt: str | None = None
+    connection: sqlite3.Connection,
+    key: str,
+    value: LivePull | LiveModel | LivePhase | LiveRunner,
+    attempt: str | None = None,
 ) -> None:
     """Replace a live row inside the caller's transaction."""
     connection.execute(

@@ -76,7 +76,9 @@ CREATE TABLE attempts (
     image_digest TEXT,
     image_id     TEXT,
     vllm_version TEXT,
+    model_pins   TEXT,                 -- JSON {model: commit} of what the model phase put into the cache
     model_used   TEXT,
+    model_revision TEXT,               -- commit of model_used, where it was pinned
     exit_code    INTEGER,
     signal       INTEGER,
     oom_killed   INTEGER NOT NULL DEFAULT 0,
