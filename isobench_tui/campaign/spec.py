@@ -167,7 +167,7 @@ class ModelTable(Table):
     """`[model]`"""
 
     cache: Text | None = None
-    """Folder of this machine with the Hugging Face cache"""
+    """Folder of this machine with the Hugging Face cache (HF_HOME): models are fetched into it, and read offline"""
     secrets: list[Variable] = []
     """Names of environment variables, like ["HF_TOKEN"], whose values the measured processes alone get"""
 
@@ -213,6 +213,8 @@ class TimeoutsTable(Table):
     """Checks before anything starts, like "60s\""""
     image: Deadline = 1800.0
     """Resolve and pull the image, like "30m\""""
+    model: Deadline = 7200.0
+    """Pin the model's revision and fetch its files into [model] cache, like "2h\""""
     start: Deadline = 600.0
     """Create and start the container, like "10m\""""
     setup: Deadline = 300.0
