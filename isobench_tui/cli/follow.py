@@ -1,4 +1,4 @@
-"""Plain text that follows a workspace: events as they are written, phases as they change, pulls as they move."""
+"""Plain text that follows a workspace: events as they are written, phases as they change, downloads as they move."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 
 from isobench_tui.cli.words import bytes_text, clock, safe
-from isobench_tui.store import events, query
+from isobench_tui.store import events, live, query
 from isobench_tui.store.answer import FAILURES, OK
 from isobench_tui.store.clock import ago
 from isobench_tui.store.words import count_jobs
@@ -79,10 +79,12 @@ class Follower:
             if phase is not None and self._phases.get(row["id"]) != phase.phase:
                 self._phases[row["id"]] = phase.phase
                 print(f"{clock(phase.since)}  {name} {phase.phase}")
-            self._print_pull(row["id"], name)
+            if row["phase"] == "image":
+                self._print_fetch(f"{name} pull", query.live_pull(self._connection, row["id"]))
+            elif row["phase"] == "model":
+                self._print_fetch(f"{name} model", query.live_model(self._connection, row["id"]))
 
-    def _print_pull(self, attempt: str, name: str) -> None:
-        pull = query.live_pull(self._connection, attempt)
+    def _print_fetch(self, what: str, pull: live.LivePull | live.LiveModel | None) -> None:
         if pull is None or time.monotonic() - self._pulled < PULL_EVERY_S:
             return
         self._pulled = time.monotonic()
@@ -95,7 +97,7 @@ class Follower:
             text += f", {pull.eta:.0f} s left"
         if pull.stalled_since:
             text += f", no byte since {clock(pull.stalled_since)}"
-        print(f"{'':8}  {name} pull {text}")
+        print(f"{'':8}  {what} {text}")
 
     def _tell_if_dead(self) -> None:
         if self._workspace.locked() or self._told_dead:

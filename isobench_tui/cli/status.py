@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sqlite3
+from dataclasses import asdict
 from typing import Any
 
 from isobench_tui.cli.words import bytes_text, clock, safe, span
@@ -78,6 +79,7 @@ def _runner(workspace: Workspace, connection: sqlite3.Connection) -> dict[str, A
 def _running(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
     phase = query.live_phase(connection, row["id"])
     pull = query.live_pull(connection, row["id"])
+    model = query.live_model(connection, row["id"])
     return {
         "attempt": row["id"],
         "job": row["job_id"],
@@ -93,6 +95,7 @@ def _running(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]
         "detail": phase.detail if phase else "",
         "tokens_per_s": phase.tokens_per_s if phase else None,
         "pull": {"done": pull.done, "total": pull.total, "rate": pull.rate, "eta": pull.eta} if pull else None,
+        "model": asdict(model) if model else None,
     }
 
 
@@ -173,9 +176,10 @@ def _phase(now: dict[str, Any]) -> str:
         text += f", {safe(now['detail'])}"
     if now["tokens_per_s"] is not None:
         text += f", {now['tokens_per_s']:.0f} tok/s"
-    if now["pull"]:
-        text += f", {bytes_text(now['pull']['done'])}"
-        text += f" of {bytes_text(now['pull']['total'])}" if now["pull"]["total"] else ""
+    moving = {"image": now["pull"], "model": now["model"]}.get(now["phase"])
+    if moving:
+        text += f", {bytes_text(moving['done'])}"
+        text += f" of {bytes_text(moving['total'])}" if moving["total"] else ""
     if now["stopping"]:
         text += " (cancelling)"
     return text

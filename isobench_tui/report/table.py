@@ -43,6 +43,8 @@ class ResultRow:
     image_digest: str | None = None
     vllm_version: str | None = None
     model_used: str | None = None
+    model_revision: str | None = None
+    """The commit of `model_used` on the hub, where the host's cache was used."""
     started_at: str | None = None
     """UTC, ISO 8601."""
     ended_at: str | None = None
@@ -66,7 +68,7 @@ ORDER BY c.id, j.position, j.id
 """
 _ATTEMPTS = """
 SELECT a.job_id, a.id, a.number, a.outcome = 'success', a.valid, a.image_digest, a.vllm_version, a.model_used,
-       a.started_at, a.ended_at
+       a.model_revision, a.started_at, a.ended_at
 FROM attempts a
 WHERE ? IS NULL OR a.job_id IN (SELECT j.id FROM jobs j JOIN campaigns c ON c.id = j.campaign_id WHERE c.name = ?)
 ORDER BY a.job_id, a.number
@@ -82,7 +84,7 @@ class _Tried:
     rank: tuple[bool, bool, int] = (False, False, -1)
     id: str = ""
     known: tuple[Any, ...] = ()
-    """image_digest, vllm_version, model_used, started_at, ended_at"""
+    """image_digest, vllm_version, model_used, model_revision, started_at, ended_at"""
     diagnosis: Diagnosis | None = None
     flags: list[Flag] = field(default_factory=list)
     metrics: dict[str, Metric] = field(default_factory=dict)
@@ -121,7 +123,7 @@ def result_rows(conn: sqlite3.Connection, campaign: str | None = None) -> list[R
         name, simulated, job, position, commit, parent, model, mode, arm, agent, repeat = tuple(row)[:11]
         state, outcome, valid, fingerprint, image = tuple(row)[11:]
         tried = attempts.get(job)
-        digest, version, used, started, ended = tried.known if tried else (None,) * 5
+        digest, version, used, revision, started, ended = tried.known if tried else (None,) * 6
         out.append(
             ResultRow(
                 campaign=name,
@@ -146,6 +148,7 @@ def result_rows(conn: sqlite3.Connection, campaign: str | None = None) -> list[R
                 image_digest=digest,
                 vllm_version=version,
                 model_used=used,
+                model_revision=revision,
                 started_at=started,
                 ended_at=ended,
                 diagnosis=tried.diagnosis if tried else None,

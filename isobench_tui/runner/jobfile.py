@@ -120,6 +120,9 @@ def _hub(spec: JobSpec, settings: Settings) -> dict[str, str]:
     env = {} if spec.hub == "online" else {"HF_HUB_OFFLINE": "1"}
     if settings.model_cache:
         env["HF_HOME"] = _CACHE if settings.engine == "docker" else settings.model_cache
+        if settings.engine == "docker" and spec.hub != "online":
+            # The code of models that bring their own is copied there before it is imported; the cache is read-only.
+            env["HF_MODULES_CACHE"] = "/tmp/hf_modules"  # noqa: S108 - inside the container
     return env
 
 

@@ -135,6 +135,11 @@ def live_pull(connection: sqlite3.Connection, attempt: str) -> live.LivePull | N
     return live.LivePull(layers=layers, **found[1])
 
 
+def live_model(connection: sqlite3.Connection, attempt: str) -> live.LiveModel | None:
+    found = live.get(connection, f"model/{attempt}")
+    return None if found is None else live.LiveModel(**found[1])
+
+
 def live_phase(connection: sqlite3.Connection, attempt: str) -> live.LivePhase | None:
     found = live.get(connection, f"phase/{attempt}")
     return None if found is None else live.LivePhase(**found[1])
