@@ -18,6 +18,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -174,6 +175,41 @@ def task(commit: str, command: str = THROUGHPUT, *, patch: str | None = None, mo
     return "[[tasks]]\n" + "\n".join(line for line in lines if line) + "\n"
 
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # of a shell's background job: what it starts inherits that
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A command in the background."""
+
+    process: subprocess.Popen[bytes]
+    out_file: Path
+    err_file: Path
+
+    @property
+    def out(self) -> str:
+        return self.out_file.read_text(errors="replace")
+
+    @property
+    def err(self) -> str:
+        return self.err_file.read_text(errors="replace")
+
+    def says(self, text: str) -> None:
+        """Wait until its standard output holds `text`."""
+        until(lambda: text in self.out, f"{text!r} in\n{self.out}\n{self.err}")
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def ends(self, code: int) -> str:
+        """Wait for its end; what it printed."""
+        found = self.process.wait(timeout=DEADLINE_S)
+        assert found == code, (found, self.out, self.err)
+        assert "Traceback" not in self.err, self.err
+        return self.out
+
+
 class Bench:
     """One workspace and what a user does with it. `close` ends what the test left running."""
 
@@ -188,7 +224,7 @@ class Bench:
             "ISOBENCH_WORKSPACE": str(self.workspace.root),
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self._started: list[subprocess.Popen[str]] = []
+        self._started: list[subprocess.Popen[bytes]] = []
         tree = root / "tree"
         for name, text in FILES.items():
             path = tree / name
@@ -292,22 +328,23 @@ class Bench:
         assert lines[0].isprintable(), done.stderr
         return lines[0]
 
-    def start(self, *argv: str | Path, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
-        """`isobench …` in the background, its output in pipes."""
-        child = subprocess.Popen(
-            [sys.executable, "-m", "isobench_tui", *map(str, argv)],
-            cwd=REPO,
-            env={**self.env, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            **options,
-        )
+    def start(self, *argv: str | Path, env: dict[str, str] | None = None) -> Started:
+        """`isobench …` in the background, its output in files."""
+        base = self.root / f"started-{len(self._started)}"
+        out, err = base.with_suffix(".out"), base.with_suffix(".err")
+        with out.open("wb") as stdout, err.open("wb") as stderr:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "isobench_tui", *map(str, argv)],
+                cwd=REPO,
+                env={**self.env, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+            )
         self._started.append(child)
-        return child
+        return Started(child, out, err)
 
-    def runner(self, faults: str = "") -> subprocess.Popen[str]:
+    def runner(self, faults: str = "") -> subprocess.Popen[bytes]:
         """A runner as `isobench run` starts it, but a child of the test, and with faults."""
         env = {**self.env, **({"ISOBENCH_FAULTS": faults} if faults else {})}
         with self.workspace.runner_log.open("ab") as log:
@@ -318,7 +355,6 @@ class Bench:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                text=True,
                 start_new_session=True,
             )
         self._started.append(child)
@@ -379,7 +415,7 @@ class Bench:
         for child in self._started:
             if child.poll() is None:
                 child.kill()
-            child.communicate()
+            child.wait()
         with contextlib.suppress(OSError, ValueError, KeyError):
             if self.workspace.locked():
                 os.kill(json.loads(self.workspace.lock_file.read_text())["pid"], signal.SIGKILL)

@@ -42,6 +42,7 @@ class Scheduler:
     _engine_text: str = ""
     _lanes: dict[int, tuple[Attempt, asyncio.Task[None]]] = field(default_factory=dict)
     _probing: bool = False
+    _state: str = "starting"
     _recover_at: float | None = 0.0
     """When to square the store with the engine, on the monotonic clock; None once that is done."""
     _look_at: float = 0.0
@@ -49,7 +50,7 @@ class Scheduler:
 
     async def run(self, reader: sqlite3.Connection) -> None:
         """Turn until there is nothing left to do."""
-        await self._beat("starting")
+        await self._beat(self._state)
         background = [asyncio.create_task(self._heartbeat()), asyncio.create_task(self._watch_disk())]
         try:
             await self._turn_until_idle(reader)
@@ -73,6 +74,7 @@ class Scheduler:
             if await self._shut_down():
                 return
             started = await self._recovered() and await self._fill_lanes()
+            await self._show()
             if started or self._lanes or self._recover_at is not None or await self.writer.run(_has_work):
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > LINGER_S and await self.writer.run(_try_end):
@@ -180,7 +182,6 @@ class Scheduler:
             self._recover_at = time.monotonic() + min(wait, 15.0)
             return False
         self._recover_at = None
-        await self._beat("running" if self._lanes else "idle")
         return True
 
     async def _recover(self) -> None:
@@ -212,7 +213,14 @@ class Scheduler:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_S)
-            await self._beat("running" if self._lanes else "idle")
+            await self._beat(self._state)
+
+    async def _show(self) -> None:
+        """A heartbeat out of turn where our state has changed."""
+        state = "starting" if self._recover_at is not None else "running" if self._lanes else "idle"
+        if state != self._state:
+            self._state = state
+            await self._beat(state)
 
     async def _beat(self, state: str) -> None:
         await self.writer.run(_beat, live.LiveRunner(os.getpid(), state, self._engine_text))
