@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from isobench_tui.campaign import images, settings
+from isobench_tui.campaign import images, prediction, settings
 from isobench_tui.campaign.argv import CommandError
 from isobench_tui.campaign.files import Unreadable, digest, exists, local, read
 from isobench_tui.campaign.identity import fingerprint
@@ -23,6 +23,9 @@ _PATCH_CAP = 64 * 1024**2
 _MOST_JOBS = 100_000
 _PATHS_SHOWN = 3
 
+Tasks = dict[str, TaskTable]
+"""Complete tasks by what their problems are filed under, such as `tasks[2]`; in the order in which they shall run."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Setup:
@@ -33,8 +36,9 @@ class _Setup:
 class _Expander:
     """Walks the tasks of one file; everything wrong is noted and the rest still looked at."""
 
-    def __init__(self, spec: CampaignFile, base: Path, notes: Notes) -> None:
+    def __init__(self, spec: CampaignFile, tasks: Tasks, base: Path, notes: Notes) -> None:
         self.spec = spec
+        self.tasks = tasks
         self.base = base
         self.notes = notes
         self.patches: dict[str, str] = {}
@@ -46,8 +50,8 @@ class _Expander:
         self._check_file()
         planned: list[PlannedTask] = []
         jobs: list[JobSpec] = []
-        for index, task in enumerate(self.spec.tasks):
-            done = self._task(f"tasks[{index}]", task)
+        for key, task in self.tasks.items():
+            done = self._task(key, task)
             if done:
                 planned.append(done[0])
                 jobs += done[1]
@@ -68,29 +72,27 @@ class _Expander:
         )
 
     def _check_file(self) -> None:
-        seen: dict[str, int] = {}
-        for index, task in enumerate(self.spec.tasks):
-            key = f"tasks[{index}].commit"
+        seen: dict[str, str] = {}
+        for key, task in self.tasks.items():
             if task.commit in seen:
-                self.notes.error(key, f"the same commit as tasks[{seen[task.commit]}]", "each commit once")
-            seen.setdefault(task.commit, index)
+                self.notes.error(f"{key}.commit", f"the same commit as {seen[task.commit]}", "each commit once")
+            seen.setdefault(task.commit, key)
             if task.commit == task.parent:
-                self.notes.error(f"tasks[{index}].parent", "is the commit itself", "the commit before it")
+                self.notes.error(f"{key}.parent", "is the commit itself", "the commit before it")
         models: set[str] = set()
         for index, row in enumerate(self.spec.model_overrides):
             if row.model in models:
                 self.notes.error(f"model_overrides[{index}].model", f"{row.model} a second time", "each model once")
             models.add(row.model)
         arms = self.spec.campaign.arms
-        if "agent" in arms and not any(task.patches for task in self.spec.tasks):
+        if "agent" in arms and not any(task.patches for task in self.tasks.values()):
             self.notes.warn("campaign.arms", "no task has patches.AGENT, so no agent job will run")
-        if "agent" not in arms and any(task.patches for task in self.spec.tasks):
+        if "agent" not in arms and any(task.patches for task in self.tasks.values()):
             self.notes.info("campaign.arms", 'patches are given, but arms has no "agent": they will not run')
         if "agent" in arms and "baseline" not in arms:
             self.notes.warn("campaign.arms", "without baseline no agent's result can be compared or blamed")
-        total = sum(
-            (task.repeats or self.spec.campaign.repeats) * (2 + len(task.patches)) for task in self.spec.tasks
-        )
+        repeats = self.spec.campaign.repeats
+        total = sum((task.repeats or repeats) * (2 + len(task.patches)) for task in self.tasks.values())
         if total > _MOST_JOBS:
             self.notes.error("tasks", f"about {total} jobs", f"at most {_MOST_JOBS} in one campaign")
             self.notes.check()
@@ -141,12 +143,14 @@ class _Expander:
         found: dict[str, str] = {}
         if "agent" not in self.spec.campaign.arms:
             return found
-        if not task.patches and any(other.patches for other in self.spec.tasks):
+        if not task.patches and any(other.patches for other in self.tasks.values()):
             self.notes.info(task.commit[:8], "no patches: no agent job for this task")
         for agent, written in task.patches.items():
             path = local(self.base, written)
             try:
                 data = read(path, _PATCH_CAP)
+                if path.suffix == ".jsonl":
+                    data = prediction.patch(data)
             except Unreadable as error:
                 self.notes.error(f"{key}.patches.{agent}", f"{path}: {error}", "the path of a diff")
                 continue
@@ -271,6 +275,6 @@ class _Expander:
         ]
 
 
-def expand(spec: CampaignFile, path: Path, text: str, notes: Notes) -> Submission:
-    """Turn a validated file into a submission. Raises SpecError."""
-    return _Expander(spec, path.parent, notes).run(path, text)
+def expand(spec: CampaignFile, tasks: Tasks, path: Path, text: str, notes: Notes) -> Submission:
+    """Turn a validated file with its complete `tasks` into a submission. Raises SpecError."""
+    return _Expander(spec, tasks, path.parent, notes).run(path, text)

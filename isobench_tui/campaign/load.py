@@ -14,6 +14,7 @@ from isobench_tui.campaign.files import Unreadable, read
 from isobench_tui.campaign.models import Submission
 from isobench_tui.campaign.problems import Notes, Problem, SpecError, from_validation, key_path
 from isobench_tui.campaign.spec import CampaignFile
+from isobench_tui.campaign.tasks import complete
 
 __all__ = ["Problem", "SpecError", "load", "parse"]
 
@@ -65,7 +66,8 @@ def parse(text: str, path: Path, shown: str | None = None) -> Submission:
         spec = CampaignFile.model_validate(document)
     except ValidationError as error:
         raise from_validation(shown, error, CampaignFile) from error
-    return expand(spec, path, text, notes)
+    tasks = complete(spec, path.parent, notes)
+    return expand(spec, tasks, path, text, notes)
 
 
 def _document(text: str, shown: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from isobench_tui.campaign.models import Arm, Mode
 from isobench_tui.campaign.problems import rejected
@@ -17,9 +17,13 @@ from isobench_tui.campaign.quantities import Deadline, Seconds, Size
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _AGENT = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-fA-F]{40}", re.ASCII)
+_SHORT = re.compile(r"[0-9a-fA-F]{8,40}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _GPU = re.compile(r"(?:[0-9]{1,3}|(?:GPU|MIG)-[A-Za-z0-9/-]+)", re.ASCII)
 _SECRET = re.compile(r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_?KEY)$", re.IGNORECASE)
+
+NEWEST = "newest"
+"""`[isobench] agents.NAME` without a run directory: of each task the newest run of the agent of that name."""
 
 
 def _campaign_name(value: str) -> str:
@@ -40,6 +44,19 @@ def _commit(value: str) -> str:
     if not _COMMIT.fullmatch(value):
         raise rejected("not a full commit id", "40 hex digits, as `git rev-parse COMMIT` prints them")
     return value.lower()
+
+
+def _short(value: str) -> str:
+    if not _SHORT.fullmatch(value):
+        raise rejected("not a commit id", "its first 8 to 40 hex digits")
+    return value.lower()
+
+
+def _agents(value: object) -> object:
+    """`["a", "b"]` is short for `{a = "newest", b = "newest"}`."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return dict.fromkeys(value, NEWEST)
+    return value
 
 
 def _variable(value: str) -> str:
@@ -93,6 +110,7 @@ def _arms(value: list[Arm]) -> list[Arm]:
 CampaignName = Annotated[str, AfterValidator(_campaign_name)]
 AgentName = Annotated[str, AfterValidator(_agent_name)]
 Commit = Annotated[str, AfterValidator(_commit)]
+ShortCommit = Annotated[str, AfterValidator(_short)]
 Variable = Annotated[str, AfterValidator(_variable)]
 OpenVariable = Annotated[str, AfterValidator(_open_variable)]
 Gpu = Annotated[str, AfterValidator(_gpu)]
@@ -100,6 +118,7 @@ SocketUrl = Annotated[str, AfterValidator(_host)]
 Text = Annotated[str, AfterValidator(_not_blank)]
 Arms = Annotated[list[Arm], AfterValidator(_arms)]
 Env = dict[OpenVariable, str]
+AgentRuns = Annotated[dict[AgentName, Text], BeforeValidator(_agents)]
 
 
 class Table(BaseModel):
@@ -119,6 +138,19 @@ class CampaignTable(Table):
     """A list of "baseline", "human", "agent": what to run of every task"""
     simulated: bool = False
     """true or false: nothing here measures vLLM, and everything that shows a number says so"""
+
+
+class IsobenchTable(Table):
+    """`[isobench]`: tasks and patches out of an ISO-Bench checkout, read each time the campaign file is."""
+
+    root: Text
+    """Folder of the checkout: the one with state/runs and data/mappings in it or in its folder ISO-Bench"""
+    agents: AgentRuns = {}
+    """agents.NAME = "RUN_DIR" relative to root, or "newest" to look NAME's newest runs up; or a list of NAMEs"""
+    commits: list[ShortCommit] | None = None
+    """A list of commits (8 to 40 hex digits); without it all that a run of these agents has, or all of the mapping"""
+    mapping: Text | None = None
+    """The mapping file, relative to root; without it every file in data/mappings is read"""
 
 
 class ImageTemplates(Table):
@@ -266,19 +298,15 @@ class OverrideTable(Table):
     """Why, in a few words"""
 
 
-class TaskTable(Table):
-    """`[[tasks]]`: one optimisation problem."""
+class TaskOptions(Table):
+    """What a task may say beside what it is."""
 
     commit: Commit
     """The human commit: 40 hex digits"""
-    parent: Commit
-    """Its parent, the baseline: 40 hex digits"""
     model: Text | None = None
     """The model; needed only where perf_command names none"""
-    perf_command: Text
-    """One command line: vllm bench serve|throughput|latency …, or python benchmarks/benchmark_serving.py …"""
     patches: dict[AgentName, Text] = {}
-    """patches.AGENT = "path of that agent's diff", relative to the campaign file"""
+    """patches.AGENT = "path of that agent's diff" (or of its prediction.jsonl), relative to the campaign file"""
     images: ImageTemplates = ImageTemplates()
     """images.baseline and images.human for this task alone"""
     server_args: list[str] = []
@@ -301,11 +329,32 @@ class TaskTable(Table):
     """true, or false for `vllm bench serve` < 0.10.1, which has no --ready-check-timeout-sec"""
 
 
+class TaskTable(TaskOptions):
+    """One optimisation problem, complete."""
+
+    parent: Commit
+    """Its parent, the baseline: 40 hex digits"""
+    perf_command: Text
+    """One command line: vllm bench serve|throughput|latency …, or python benchmarks/benchmark_serving.py …"""
+
+
+class InlineTask(TaskOptions):
+    """`[[tasks]]`. With `[isobench]`, what a task leaves out is looked up in the checkout."""
+
+    parent: Commit | None = None
+    """Its parent, the baseline: 40 hex digits; needed unless [isobench] knows it"""
+    perf_command: Text | None = None
+    """One command line: vllm bench serve|throughput|latency …, or python benchmarks/benchmark_serving.py …; needed
+    unless [isobench] knows it"""
+
+
 class CampaignFile(Table):
     """The whole file."""
 
     campaign: CampaignTable
     """[campaign] with at least a name"""
+    isobench: IsobenchTable | None = None
+    """[isobench] root, agents, commits, mapping"""
     images: ImagesTable = ImagesTable()
     """[images] baseline, human, keep"""
     engine: EngineTable = EngineTable()
@@ -332,5 +381,5 @@ class CampaignFile(Table):
     """[logs] cap"""
     model_overrides: list[OverrideTable] = []
     """[[model_overrides]] tables with model and use"""
-    tasks: list[TaskTable] = Field(min_length=1)
-    """[[tasks]] tables with commit, parent and perf_command: at least one"""
+    tasks: list[InlineTask] = []
+    """[[tasks]] tables with commit, parent and perf_command: at least one, or [isobench]"""

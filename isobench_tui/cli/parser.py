@@ -56,9 +56,7 @@ def _running(commands: Commands) -> None:
 
 
 def _reading(commands: Commands) -> None:
-    plan = _add(commands, "plan", "plan:plan", "print what would run, in order; starts nothing")
-    plan.add_argument("file", metavar="FILE", help="campaign file")
-    plan.add_argument("--json", action="store_true", help="for programs")
+    _plan(commands)
     status = _add(commands, "status", "status:status", "the queue, what runs now, and the disk")
     status.add_argument("--campaign", metavar="NAME", help="only this campaign")
     status.add_argument("--json", action="store_true", help="for programs")
@@ -77,6 +75,26 @@ def _reading(commands: Commands) -> None:
         commands, "snapshot", "snapshot:snapshot", "a consistent copy of the workspace, also while it runs"
     )
     snapshot.add_argument("target", metavar="DIR", help="a folder that does not exist yet")
+
+
+def _plan(commands: Commands) -> None:
+    plan = _add(commands, "plan", "plan:plan", "print what would run, in order; starts nothing")
+    plan.add_argument("file", metavar="FILE", nargs="?", help="campaign file")
+    plan.add_argument("--json", action="store_true", help="for programs")
+    checkout = plan.add_argument_group("or a campaign out of an ISO-Bench checkout")
+    checkout.add_argument("--isobench", metavar="ROOT", help="folder of the checkout")
+    checkout.add_argument(
+        "--agent",
+        metavar="NAME[=RUN_DIR]",
+        action="append",
+        default=[],
+        help="an agent whose patches to run: its newest runs, or those in RUN_DIR (relative to ROOT); repeatable",
+    )
+    checkout.add_argument(
+        "--commit", metavar="C", action="append", help="a commit of the mapping; without it all that an agent has"
+    )
+    checkout.add_argument("--mapping", metavar="PATH", help="one mapping file instead of all in data/mappings")
+    checkout.add_argument("-o", "--output", metavar="FILE", help="write the campaign file, to be read and edited")
 
 
 def _steering(commands: Commands) -> None:
