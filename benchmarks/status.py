@@ -2,8 +2,8 @@
 
     python benchmarks/status.py [--quick]
 
-A bare interpreter (`python -c pass`) and `isobench --version` run in turn with it: the part that is not ours to mend,
-and the part that every command pays. The bar holds for the median of the whole, interpreter and all.
+In turn with it run a bare interpreter (`python -c pass`: not ours to mend), `isobench --version` (what every command
+pays) and the same command in a short campaign (what does not grow). The bar holds for the median of the whole.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from history import fill
 
 from isobench_tui.store.workspace import Workspace
 
-ATTEMPTS = 2000
+ATTEMPTS, FEW = 2000, 30
 LIMIT_MS = 150
 
 
@@ -38,21 +38,20 @@ def main() -> int:
     runs = 7 if parser.parse_args().quick else 21
     isobench = str(Path(sys.executable).with_name("isobench"))
     with tempfile.TemporaryDirectory(prefix="isobench-status-") as folder:
-        fill(Workspace(Path(folder)), ATTEMPTS).close()
-        sides = {
-            "python -c pass": [sys.executable, "-c", "pass"],
-            "isobench --version": [isobench, "--version"],
-            "isobench status": [isobench, "status", "--workspace", folder],
-        }
+        sides = {"python -c pass": [sys.executable, "-c", "pass"], "isobench --version": [isobench, "--version"]}
+        for count in (FEW, ATTEMPTS):
+            workspace = Workspace(Path(folder) / str(count))
+            fill(workspace, count).close()
+            sides[f"isobench status, {count} attempts"] = [isobench, "status", "--workspace", str(workspace.root)]
         for argv in sides.values():
             milliseconds(argv)  # once before it counts: files into the page cache, bytecode written
         took: dict[str, list[float]] = {name: [] for name in sides}
         for _ in range(runs):
             for name, argv in sides.items():
                 took[name].append(milliseconds(argv))
-    print(f"{ATTEMPTS} attempts in the store, Python {sys.version.split()[0]}; milliseconds")
+    print(f"Python {sys.version.split()[0]}; milliseconds")
     print_table(("command", "runs", "median", "least", "most"), [(name, *spread(took[name])) for name in sides])
-    return settle(Bar("status_ms", statistics.median(took["isobench status"]), "<=", LIMIT_MS))
+    return settle(Bar("status_ms", statistics.median(took[list(sides)[-1]]), "<=", LIMIT_MS))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,11 @@ from pathlib import Path
 import pytest
 
 from isobench_tui import __version__
+from isobench_tui.campaign.load import load
 from isobench_tui.cli.parser import build
+from isobench_tui.store import db
+from isobench_tui.store.submit import submit
+from isobench_tui.store.workspace import Workspace
 
 REPO = Path(__file__).parents[1]
 PACKAGE = REPO / "isobench_tui"
@@ -100,6 +105,21 @@ def test_the_driver_imports_the_standard_library_only() -> None:
             imported.add(str(node.module).partition(".")[0])
     assert "json" in imported
     assert imported <= sys.stdlib_module_names
+
+
+def test_status_imports_nothing_that_takes_long(tmp_path: Path) -> None:
+    connection = db.create_store(Workspace(tmp_path))
+    with db.transaction(connection):
+        submit(connection, load(REPO / "examples" / "demo" / "campaign.toml"), "test")
+    connection.close()
+    program = "import sys; from isobench_tui.cli.main import main; main(sys.argv[1:]); print(*sys.modules)"
+    argv = [sys.executable, "-c", program, "status", "--workspace", str(tmp_path)]
+    output = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    shown, _, modules = output.strip().rpartition("\n")
+    assert "58eee5f2:baseline#1" in shown
+    assert "isobench_tui.store.query" in modules.split()
+    heavy = {"textual", "docker", "aiohttp", "scipy", "numpy", "pydantic", "asyncio"}
+    assert not heavy & {name.partition(".")[0] for name in modules.split()}
 
 
 @pytest.mark.parametrize(
