@@ -19,7 +19,12 @@ from isobench_tui.store.workspace import Workspace, find
 STALE_S = 20.0
 """A heartbeat older than this is worth a word although the lock is held."""
 
-_HEADLINE = {"serving": "output_throughput", "throughput": "tokens_per_second", "latency": "avg_latency"}
+_HEADLINE = {
+    "serving": "output_throughput",
+    "throughput": "tokens_per_second",
+    "latency": "avg_latency",
+    "prefix_caching": "cost_time",
+}
 """Mode -> the metric that a row shows; the same table as `results.metrics`, checked by a test."""
 
 
@@ -39,6 +44,7 @@ def status(options: argparse.Namespace) -> int:
 def gather(workspace: Workspace, connection: sqlite3.Connection, campaign: str | None) -> dict[str, Any]:
     """Everything that `status` shows, for programs."""
     with db.snapshot(connection):
+        values = query.metric_of_mode(connection, _HEADLINE, campaign)
         names = [row for row in query.campaigns(connection) if campaign in (None, row["name"])]
         return {
             "workspace": str(workspace.root),
@@ -56,7 +62,7 @@ def gather(workspace: Workspace, connection: sqlite3.Connection, campaign: str |
             ],
             "running": [_running(connection, row) for row in query.open_attempts(connection)],
             "disk": query.disk(connection),
-            "jobs": [_job(connection, row) for row in query.jobs(connection, campaign)],
+            "jobs": [_job(row, values.get(row["id"])) for row in query.jobs(connection, campaign)],
         }
 
 
@@ -99,13 +105,7 @@ def _running(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]
     }
 
 
-def _job(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
-    name = _HEADLINE.get(row["mode"], "")
-    value = connection.execute(
-        "SELECT m.value, m.unit FROM metrics m JOIN attempts a ON a.id = m.attempt_id WHERE a.job_id = ? "
-        "AND a.outcome = 'success' AND m.trial = ? AND m.name = ? ORDER BY a.number DESC LIMIT 1",
-        (row["id"], query.MEAN, name),
-    ).fetchone()
+def _job(row: sqlite3.Row, value: sqlite3.Row | None) -> dict[str, Any]:
     ended_badly = row["state"] == "done" and row["outcome"] != "success"
     return {
         "id": row["id"],
@@ -122,7 +122,7 @@ def _job(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
         "failure": row["failure"],
         "reason": row["reason"] or (row["why"] if row["state"] == "done" else "") or "",
         "evidence": {key: row[key] for key in ("file", "line", "text")} if ended_badly and row["text"] else None,
-        "metric": name if value else None,
+        "metric": value["name"] if value else None,
         "value": value["value"] if value else None,
         "unit": value["unit"] if value else None,
         "attempt": row["attempt"],
@@ -147,8 +147,9 @@ def _print(found: dict[str, Any]) -> None:
     if found["jobs"]:
         print()
         width = max(len(_who(job)) for job in found["jobs"])
+        modes = max(len(job["mode"]) for job in found["jobs"])
         for job in found["jobs"]:
-            print(f"{job['id']}  {_who(job):<{width}}  {job['mode']:<10}  {_outcome(job)}".rstrip())
+            print(f"{job['id']}  {_who(job):<{width}}  {job['mode']:<{modes}}  {_outcome(job)}".rstrip())
 
 
 def _print_runner(found: dict[str, Any]) -> None:

@@ -144,10 +144,7 @@ def finish(connection: sqlite3.Connection, attempt: str, ending: Ending) -> None
     _write_trials(connection, attempt, ending.trials)
     _write_metrics(connection, attempt, MEAN, verdict.metrics)
     _write_verdict(connection, attempt, verdict)
-    connection.execute(
-        "UPDATE phases SET ended_at = ?, outcome = 'cancelled' WHERE attempt_id = ? AND ended_at IS NULL",
-        (now(), attempt),
-    )
+    _end_phases(connection, attempt)
     _settle_job(connection, attempt, ending)
     live.drop(connection, attempt)
     _tell(connection, "ended", attempt, _sentence(ending), data={"outcome": verdict.outcome, "valid": verdict.valid})
@@ -156,6 +153,7 @@ def finish(connection: sqlite3.Connection, attempt: str, ending: Ending) -> None
 def close(connection: sqlite3.Connection, attempt: str) -> None:
     """Nothing of the attempt is left on the engine."""
     update(connection, attempt, state="closed", closed_at=now())
+    _end_phases(connection, attempt)  # a cleanup that was cut short by the runner's death
     live.drop(connection, attempt)
 
 
@@ -192,6 +190,13 @@ def _revision(connection: sqlite3.Connection, attempt: str, model: str | None) -
         if model is not None and (key == model or key.startswith(f"{model}@")):
             return str(commit)
     return None
+
+
+def _end_phases(connection: sqlite3.Connection, attempt: str) -> None:
+    connection.execute(
+        "UPDATE phases SET ended_at = ?, outcome = 'cancelled' WHERE attempt_id = ? AND ended_at IS NULL",
+        (now(), attempt),
+    )
 
 
 def _write_trials(connection: sqlite3.Connection, attempt: str, trials: tuple[Trial, ...]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,9 +45,10 @@ def open_store(workspace: Workspace) -> sqlite3.Connection:
     try:
         connection = connect(workspace.database, readonly=not os.access(workspace.database, os.W_OK))
         version = _version(connection)
+        ours = _is_ours(connection, version)
     except sqlite3.DatabaseError as error:
         raise StoreError(f"{workspace.database} cannot be read: {error}") from error
-    if version != schema.VERSION:
+    if version != schema.VERSION or not ours:
         connection.close()
         raise StoreError(_mismatch(workspace.database, version))
     return connection
@@ -62,10 +62,11 @@ def create_store(workspace: Workspace) -> sqlite3.Connection:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
         connection = connect(path)
-        connection.execute("PRAGMA journal_mode = WAL")
         version = _version(connection)
-        if version > schema.VERSION:
+        if version > schema.VERSION or not _is_ours(connection, version):
+            connection.close()
             raise StoreError(_mismatch(path, version))
+        connection.execute("PRAGMA journal_mode = WAL")
         if version < schema.VERSION:
             _migrate(connection, workspace, version)
     except sqlite3.DatabaseError as error:
@@ -131,7 +132,15 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
+def _is_ours(connection: sqlite3.Connection, version: int) -> bool:
+    """Whether these are our tables; version 0 is a file that nobody has put a table into."""
+    tables = {row["name"] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return {"meta", "jobs", "attempts"} <= tables if version else not tables
+
+
 def _mismatch(path: Path, version: int) -> str:
+    if version <= schema.VERSION and version in {0, schema.VERSION}:
+        return f"{path} is no database of isobench, or an unfinished one; `isobench run FILE` completes an empty one"
     if version > schema.VERSION:
         return f"{path} was written by a newer isobench (schema {version}, this one knows {schema.VERSION}); upgrade"
     return f"{path} has schema {version}, this isobench has {schema.VERSION}; `isobench run` migrates it"
@@ -146,6 +155,8 @@ def _migrate(connection: sqlite3.Connection, workspace: Workspace, version: int)
             for statement in _statements(script):
                 connection.execute(statement)
         if version == 0:
+            import uuid
+
             set_meta(connection, "uuid", str(uuid.uuid4()))
         connection.execute(f"PRAGMA user_version = {schema.VERSION}")
 

@@ -16,6 +16,31 @@ MEAN = -1
 COUNTERS = ("jobs", "attempts", "events", "live")
 
 
+_JOB = ", ".join(
+    f"j.{name}"
+    for name in [
+        "id",
+        "campaign_id",
+        "task_id",
+        "arm",
+        "agent",
+        "repeat",
+        "position",
+        "state",
+        "reason",
+        "outcome",
+        "valid",
+        "failure",
+        "image",
+        "counted",
+        "interruptions",
+        "created_at",
+        "ended_at",
+    ]
+)
+"""A job's columns but for its spec and its patch, which no list needs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Revisions:
     """The counters of `meta`: a slice needs reloading only when its counter moved."""
@@ -61,15 +86,30 @@ def campaigns(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     return connection.execute("SELECT * FROM campaigns ORDER BY id").fetchall()
 
 
+def metric_of_mode(
+    connection: sqlite3.Connection, names: dict[str, str], campaign: str | None = None
+) -> dict[str, sqlite3.Row]:
+    """Job id -> name, value and unit of one metric for each mode, of the job's newest successful attempt."""
+    cases = " ".join("WHEN ? THEN ?" for _ in names)
+    rows = connection.execute(
+        "SELECT a.job_id, m.name, m.value, m.unit FROM attempts a JOIN jobs j ON j.id = a.job_id "
+        "JOIN tasks t ON t.id = j.task_id JOIN campaigns c ON c.id = j.campaign_id JOIN metrics m "
+        f"ON m.attempt_id = a.id AND m.trial = ? AND m.name = CASE t.mode {cases} END "
+        "WHERE a.outcome = 'success' AND (? IS NULL OR c.name = ?) ORDER BY a.number",
+        (MEAN, *(text for pair in names.items() for text in pair), campaign, campaign),
+    )
+    return {row["job_id"]: row for row in rows}
+
+
 def jobs(connection: sqlite3.Connection, campaign: str | None = None) -> list[sqlite3.Row]:
-    """Jobs in queue order with commit, mode, model, campaign, the newest attempt and its phase."""
+    """Jobs in queue order with commit, mode, model, campaign, the newest attempt and its phase; not their specs."""
     return connection.execute(
-        "SELECT j.*, t.commit_sha, t.parent_sha, t.mode, t.model, c.name AS campaign, c.simulated, "
+        f"SELECT {_JOB}, t.commit_sha, t.parent_sha, t.mode, t.model, c.name AS campaign, c.simulated, "
         "a.id AS attempt, a.phase, a.state AS attempt_state, a.stop, a.started_at, a.ended_at AS attempt_ended_at, "
         "d.reason AS why, d.file, d.line, d.text "
         "FROM jobs j JOIN tasks t ON t.id = j.task_id JOIN campaigns c ON c.id = j.campaign_id "
-        "LEFT JOIN attempts a ON a.job_id = j.id AND a.number = "
-        "(SELECT max(number) FROM attempts b WHERE b.job_id = j.id) "
+        "LEFT JOIN (SELECT job_id, max(number) AS number FROM attempts GROUP BY job_id) n ON n.job_id = j.id "
+        "LEFT JOIN attempts a ON a.job_id = j.id AND a.number = n.number "
         "LEFT JOIN diagnoses d ON d.attempt_id = a.id "
         "WHERE ? IS NULL OR c.name = ? ORDER BY j.campaign_id, j.position",
         (campaign, campaign),
