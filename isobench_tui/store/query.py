@@ -16,27 +16,9 @@ MEAN = -1
 COUNTERS = ("jobs", "attempts", "events", "live")
 
 
-_JOB = ", ".join(
-    f"j.{name}"
-    for name in [
-        "id",
-        "campaign_id",
-        "task_id",
-        "arm",
-        "agent",
-        "repeat",
-        "position",
-        "state",
-        "reason",
-        "outcome",
-        "valid",
-        "failure",
-        "image",
-        "counted",
-        "interruptions",
-        "created_at",
-        "ended_at",
-    ]
+_JOB = (
+    "j.id, j.campaign_id, j.task_id, j.arm, j.agent, j.repeat, j.position, j.state, j.reason, j.outcome, j.valid, "
+    "j.failure, j.image, j.counted, j.interruptions, j.created_at, j.ended_at"
 )
 """A job's columns but for its spec and its patch, which no list needs."""
 
