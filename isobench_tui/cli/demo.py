@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -10,8 +11,7 @@ from pathlib import Path
 import isobench_tui
 from isobench_tui.campaign.load import load
 from isobench_tui.cli import run as door
-from isobench_tui.report.export import export
-from isobench_tui.report.table import result_rows
+from isobench_tui.cli import status
 from isobench_tui.store import commands, query
 from isobench_tui.store.answer import FAILURES, OK
 from isobench_tui.store.workspace import Workspace
@@ -33,11 +33,18 @@ def demo(options: argparse.Namespace) -> int:
     if options.detach:
         return code
     print()
-    print(export(result_rows(connection, submission.name), "md"), end="")
+    status.show(workspace, connection, submission.name)
     print(f"\nSIMULATED: no model ran; the failures are part of the demo (see {campaign_file().parent}/README.md).")
-    print(f"Look around: isobench status --workspace {root}")
+    print("Look around:")
+    for command in ("status", "logs a3223766:trae_gpt5_0123", "export --format csv"):
+        print(f"  {_isobench()} {command} --workspace {root}")
     ended = query.tally(connection, submission.name)
     return OK if ended.ended == ended.total else FAILURES
+
+
+def _isobench() -> str:
+    """How this user can call us again."""
+    return "isobench" if shutil.which("isobench") else str(Path(sys.executable).with_name("isobench"))
 
 
 def campaign_file() -> Path:

@@ -33,12 +33,16 @@ def status(options: argparse.Namespace) -> int:
     connection = db.open_store(workspace)
     if options.campaign is not None:
         campaign_id(connection, options.campaign)
-    found = gather(workspace, connection, options.campaign)
     if options.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(gather(workspace, connection, options.campaign), indent=1))
     else:
-        _print(found)
+        show(workspace, connection, options.campaign)
     return OK
+
+
+def show(workspace: Workspace, connection: sqlite3.Connection, campaign: str | None) -> None:
+    """Print it for a person."""
+    _print(gather(workspace, connection, campaign))
 
 
 def gather(workspace: Workspace, connection: sqlite3.Connection, campaign: str | None) -> dict[str, Any]:
