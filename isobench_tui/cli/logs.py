@@ -41,21 +41,20 @@ def logs(options: argparse.Namespace) -> int:
     connection = db.open_store(workspace)
     job = _choose(connection, options.selector)
     printer = _Printer(as_json=options.json, only=options.file)
-    shown: set[str] = set()
+    shown: str | None = None
     while True:
-        attempt = _attempt(connection, job["id"], options)
-        # the state is read before the files: what was written before the end is then surely seen
+        # the state is read before the attempts and these before the files: what came before the end is surely seen
         over = not options.follow or _ended(workspace, connection, job["id"])
-        if attempt is not None:
-            if attempt not in shown:
-                shown.add(attempt)
+        for attempt in _attempts(connection, job["id"], options, shown):
+            if attempt != shown:
+                shown = attempt
                 printer.start(attempt)
             printer.print_new(RunDir(workspace.run_dir(attempt)))
         if over:
             break
         time.sleep(POLL_S)
     printer.flush()
-    if not shown:
+    if shown is None:
         raise Rejected(f"{job['id']} has not run yet", NOT_FOUND)
     if options.file is not None and not printer.found:
         raise Rejected(
@@ -78,14 +77,16 @@ def _choose(connection: sqlite3.Connection, text: str) -> sqlite3.Row:
     return best
 
 
-def _attempt(connection: sqlite3.Connection, job: str, options: argparse.Namespace) -> str | None:
+def _attempts(connection: sqlite3.Connection, job: str, options: argparse.Namespace, shown: str | None) -> list[str]:
+    """What to print now: the newest attempt, or all from the one shown before, whose last lines may be new."""
     rows = query.attempts(connection, job)
     if options.attempt is not None:
         key = next((str(row["id"]) for row in rows if row["number"] == options.attempt), None)
         if key is None:
             raise Rejected(f"{job} has no attempt {options.attempt}; it has {len(rows)}", NOT_FOUND)
-        return key
-    return str(rows[-1]["id"]) if rows else None
+        return [key]
+    keys = [str(row["id"]) for row in rows]
+    return keys[keys.index(shown) if shown else -1 :]
 
 
 def _ended(workspace: Workspace, connection: sqlite3.Connection, job: str) -> bool:
