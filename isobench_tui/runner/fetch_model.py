@@ -32,11 +32,14 @@ TOKEN = "HF_TOKEN"  # noqa: S105 - the variable's name
 WORKERS = 8
 """Files at a time, as huggingface_hub does it."""
 TICK_S = 0.25
+CHUNK = 1024**2
+"""Bytes between two writes to the disk (huggingface_hub: 10 MiB); at most lost of a file by a kill."""
 MARGIN = 256 * 1024**2
 """Bytes that stay free on the cache's file system beyond the model itself."""
 
 _HASH = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 _NETWORK = {"requests", "urllib3", "httpx", "httpcore", "httpx2", "httpcore2", "ssl", "socket"}
 """Packages whose errors mean that the hub did not answer; it depends on its version which huggingface_hub uses."""
 
@@ -121,6 +124,7 @@ class Hub:
         from huggingface_hub.file_download import http_get
         from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
+        constants.DOWNLOAD_CHUNK_SIZE = CHUNK
         headers = build_hf_headers(token=self.token)
         host = urlsplit(url).hostname
         if host not in {urlsplit(constants.ENDPOINT).hostname, "huggingface.co"}:
@@ -161,7 +165,7 @@ class Hub:
             return Failed("gated_auth", f"the hub refuses {model} (HTTP {status}): {first}")
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return Failed("disk_full", f"no space left in {self.order.cache} for {model}")
-        if isinstance(error, OSError) and error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        if isinstance(error, OSError) and error.errno in _UNWRITABLE:
             return Failed("harness_misconfig", f"[model] cache cannot be written: {error}")
         silent = isinstance(error, ConnectionError | TimeoutError | errors.OfflineModeIsEnabled)
         if silent or status is not None or type(error).__module__.partition(".")[0] in _NETWORK:
