@@ -139,6 +139,8 @@ class Exit:
     signal: int | None = None
     oom_killed: bool = False
     error: str = ""
+    engine_away: bool = False
+    """The engine did not answer for a while as it ran: the end may be the engine's doing, not the attempt's."""
     claimed: bool = False
     """The code is the driver's own word: the process engine cannot reap a driver that another runner started."""
 
@@ -172,6 +174,10 @@ class Engine(Protocol):
 
     async def launch(self, spec: LaunchSpec) -> Handle:
         """Create and start; idempotent per attempt. Raises NameTaken, ImageMissing, GpuUnavailable."""
+        ...
+
+    async def settled(self, attempt: str) -> None:
+        """Return when no launch of the attempt that was cancelled is still on its way in the engine."""
         ...
 
     async def wait(self, handle: Handle) -> Exit:

@@ -70,6 +70,7 @@ class DockerEngine:
         self._backoff = backoff
         self._ulimits = dict(ULIMITS)
         self._storage: Path | None = None
+        self._abandoned: list[Launch] = []
 
     async def check(self) -> str:
         """`docker VERSION STORAGE-DRIVER DATA-ROOT`. Raises EngineUnreachable."""
@@ -125,7 +126,14 @@ class DockerEngine:
             return await self._api.thread("starting the container", launch.run, self._create_timeout)
         except (EngineUnreachable, asyncio.CancelledError):
             launch.abandon()
+            self._abandoned.append(launch)
             raise
+
+    async def settled(self, attempt: str) -> None:
+        """Return when no launch of the attempt that was cancelled is still on its way in the engine."""
+        while any(launch.attempt == attempt for launch in self._abandoned):
+            self._abandoned = [launch for launch in self._abandoned if not launch.over.is_set()]
+            await asyncio.sleep(_PAUSE)
 
     async def wait(self, handle: Handle) -> Exit:
         """Return when the container has ended, however long that takes; survives a restart of the engine.
@@ -134,18 +142,19 @@ class DockerEngine:
         """
         loop = asyncio.get_running_loop()
         answered = loop.time()
-        waited = False
+        waited = away = False
         while True:
             try:
                 ended = _exit(await self._container(handle))
                 if ended is not None:
-                    return ended
+                    return replace(ended, engine_away=away)
                 answered = loop.time()
                 if waited:  # a container that never started answers at once, each time
                     await asyncio.sleep(_PAUSE)
                 await self._until_not_running(handle, self._poll)
                 waited = True
             except EngineError:  # an engine that is shutting down answers all kinds of things
+                away = True
                 if loop.time() - answered > self._patience:
                     raise
                 await asyncio.sleep(_PAUSE)

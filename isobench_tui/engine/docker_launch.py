@@ -131,9 +131,21 @@ class Launch:
         self._finished = False
         self._ulimits = ulimits
         self._asked = False  # a create was sent: from here on a container may appear
+        self.over = threading.Event()
+        """`run` has returned: the engine works on no call of this launch any more."""
+
+    @property
+    def attempt(self) -> str:
+        return self._spec.attempt
 
     def run(self) -> Handle:
         """Create and start. Raises EngineError; NameTaken where somebody else holds the name."""
+        try:
+            return self._run()
+        finally:
+            self.over.set()
+
+    def _run(self) -> Handle:
         try:
             handle = self._ensure()
         except BaseException as error:

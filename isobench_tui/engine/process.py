@@ -102,6 +102,9 @@ class ProcessEngine:
                 os.close(fd)
         return record.handle("running")
 
+    async def settled(self, attempt: str) -> None:
+        """`launch` itself does not return before its copy and its spawn have."""
+
     async def wait(self, handle: Handle) -> Exit:
         await self._gone(handle)
         return await asyncio.to_thread(self._exit, handle)

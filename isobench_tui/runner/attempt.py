@@ -98,6 +98,7 @@ class Attempt:
         self.handle = handle
         try:
             if handle is not None and handle.state != "created":
+                await self.services.writer.run(_adopted, self.id, handle.id)
                 facts.exit = await self._follow(handle)
             elif finished is not None:
                 facts.exit = finished
@@ -182,6 +183,7 @@ class Attempt:
                         told = True
                     self._extend(order.settings.timeouts.start)
                     await asyncio.sleep(NAME_POLL_S)
+                    await self._gate()
 
         handle = await self._phase("start", launch)
         await self.services.writer.run(attempts.update, self.id, handle=handle.id)
@@ -234,6 +236,7 @@ class Attempt:
         engine, workspace = self.services.engine, self.services.workspace
         if self.handle is not None:
             await engine.remove(self.handle)
+        await engine.settled(self.id)
         for handle in await engine.adopt(self.services.uuid, workspace.runs):
             if handle.attempt == self.id:
                 await engine.remove(handle)
@@ -323,6 +326,12 @@ def _finish(connection: sqlite3.Connection, order: Order, ending: Ending, facts:
     attempts.finish(connection, order.attempt, ending)
     collect.pause_queue(connection, order, ending)
     return ending
+
+
+def _adopted(connection: sqlite3.Connection, attempt: str, handle: str) -> None:
+    """What the runner that died in `start` did not come to write."""
+    attempts.end_phase(connection, attempt, "start", "ok")
+    attempts.update(connection, attempt, handle=handle)
 
 
 def _closed(connection: sqlite3.Connection, attempt: str) -> None:

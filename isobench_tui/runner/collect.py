@@ -23,6 +23,7 @@ from isobench_tui.runner.services import Services
 from isobench_tui.store import db
 from isobench_tui.store.attempts import Done, Ending, Requeue, Trial
 from isobench_tui.store.rundir import Hostile, RunDir
+from isobench_tui.store.workspace import boot_id
 
 if TYPE_CHECKING:
     from isobench_tui.runner.attempt import Order
@@ -180,11 +181,18 @@ def _judge(
             timed_out=facts.timeout[0] if facts.timeout else None,
             # a stop that came after the driver's own good end changes nothing
             cancelled=facts.stopped and not ended_itself,
-            interrupted=facts.interrupted is not None or lost,
+            interrupted=facts.interrupted is not None or lost or _cut_off(seen, exit_),
             patched=order.patch is not None,
             min_window_s=order.settings.min_window_s,
         )
     )
+
+
+def _cut_off(seen: list[dict[str, Any]], exit_: Exit) -> bool:
+    """The driver ended without a last word as the engine restarted, or the host did: nobody's fault, no result."""
+    started = next((event.get("boot_id") for event in seen if event["event"] == "start"), None)
+    rebooted = isinstance(started, str) and started != boot_id()
+    return (exit_.engine_away or rebooted) and not any(event["event"] == "end" for event in seen)
 
 
 def _logs(run_dir: RunDir, trials: tuple[Trial, ...]) -> dict[str, bytes]:
