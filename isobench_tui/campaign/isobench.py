@@ -7,7 +7,7 @@ cannot is left out with the reason. Nothing here runs or writes anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,8 @@ _LISTED = 5
 _TEXT = 300
 
 
-class _LeftOut(Exception):
-    """A commit that no task can be made of; the message says why."""
+class _Missing(Exception):
+    """Something that a task needs and the checkout cannot say; the message says why."""
 
 
 class Checkout:
@@ -43,7 +43,7 @@ class Checkout:
         if not exists(self.root, folder=True):
             notes.error("isobench.root", f"{self.root}: no such folder", "the folder of an ISO-Bench checkout")
             return
-        self.records = isobench_mapping.read(self._mappings(), notes)
+        self.records = isobench_mapping.read(self._mappings(), notes, named=table.mapping is not None)
         self.runs = isobench_agents.runs(self.root, table.agents, notes)
 
     def _mappings(self) -> list[Path]:
@@ -84,31 +84,35 @@ class Checkout:
             isobench_agents.newest(items, commit)[0] for items in self.runs.values()
         )
 
-    def fields(self, commit: str, own: InlineTask | None = None) -> dict[str, Any] | None:
-        """What a task says, as TaskTable has it; the keys that `own` has win.
+    def fields(self, commit: str, own: InlineTask | None = None) -> tuple[dict[str, Any], list[str]]:
+        """What the task of a commit says, as TaskTable has it, and why something of it is missing.
 
-        None if the checkout cannot say what it would have to: the reason is noted.
+        The keys that `own` has win, and are not looked for.
         """
         short = commit[:_SHORT]
         record = self.records.get(short) or Record(short)
         given = {name: getattr(own, name) for name in own.model_fields_set} if own else {}
-        try:
-            if not record.sources and not own:
-                raise _LeftOut("no mapping has it")
-            found: dict[str, Any] = {"commit": given.get("commit") or self._full(record, commit)}
-            found |= self._parent(record, found["commit"], "parent" in given)
-            found |= {} if "perf_command" in given else self._command(record, required=not own)
-        except _LeftOut as error:
-            for remark in record.remarks:
-                self.notes.warn(short, remark)
-            self.notes.warn(short, f"left out: {error}")
-            return None
         for remark in record.remarks:
             self.notes.warn(short, remark)
-        patches = self._patches(
-            found["commit"], given.get("parent") or found.get("parent", ""), given.get("patches", {})
-        )
-        return {**found, **given, "patches": {**patches, **given.get("patches", {})}}
+        if not record.sources and not own:
+            return {}, ["no mapping has it"]
+        found: dict[str, Any] = {}
+        reasons = []
+        steps: dict[str, Callable[[], dict[str, Any]]] = {
+            "commit": lambda: {"commit": self._full(record, commit)},
+            "parent": lambda: {"parent": self._parent(record, given.get("commit") or found.get("commit", commit))},
+            "perf_command": lambda: self._command(record),
+        }
+        for name, step in steps.items():
+            try:
+                found |= {} if name in given else step()
+            except _Missing as error:
+                reasons.append(str(error))
+        found |= given
+        if "commit" in found and (own or not reasons):
+            patches = self._patches(found["commit"], found.get("parent", ""), given.get("patches", {}))
+            found["patches"] = {**patches, **given.get("patches", {})}
+        return found, reasons
 
     def finish(self, made: Iterable[str]) -> None:
         """Say what can only be seen over all tasks, `made` being their commits."""
@@ -135,9 +139,9 @@ class Checkout:
         said = record.first("commit")
         if record.rest("commit"):
             others = ", ".join(value for value, _ in record.said["commit"])
-            raise _LeftOut(f"the mappings mean different commits by it: {others}")
+            raise _Missing(f"the mappings mean different commits by it: {others}")
         if not (said.startswith(asked) or asked.startswith(said)):
-            raise _LeftOut(f"no mapping has {asked}; {record.source('commit')} has {said}")
+            raise _Missing(f"no mapping has {asked}; {record.source('commit')} has {said}")
         said = max(said, asked, key=len)
         if len(said) == _FULL:
             if record.sources and record.first("commit") == said and record.source("commit") != record.sources[0]:
@@ -148,29 +152,28 @@ class Checkout:
         known = known or self._known("human", said, self._all())
         if len(known) != 1:
             why = "different journals complete it differently" if known else "no journal or other record has it all"
-            raise _LeftOut(f"{record.source('commit')} has only {len(said)} digits of its hash, and {why}")
+            raise _Missing(f"{record.source('commit')} has only {len(said)} digits of its hash, and {why}")
         [(full, item)] = known.items()
         text = f"{record.source('commit')} has {len(said)} digits of its hash; the rest is from {self._shown(item)}"
         self.notes.info(record.short, text)
         return full
 
-    def _parent(self, record: Record, commit: str, given: bool) -> dict[str, str]:
-        if given:
-            return {}
+    def _parent(self, record: Record, commit: str) -> str:
+        """The parent in 40 digits: as mapped, else as a journal of the commit has it."""
         self._weigh(record, "parent", "parent")
         said = record.first("parent")
         if len(said) == _FULL:
-            return {"parent": said}
+            return said
         mine = [item for items in self.runs.values() for item in items if commit.startswith(item.human)]
         known = self._known("parent", said, mine)
         known = known or self._known("parent", said, [item for item in self._all() if commit.startswith(item.human)])
         lacks = f"the mapping has only {len(said)} digits of its parent" if said else "no mapping has its parent"
         if len(known) != 1:
             why = "journals name different ones" if known else "no journal has it"
-            raise _LeftOut(f"{lacks}, and {why}")
+            raise _Missing(f"{lacks}, and {why}")
         [(full, item)] = known.items()
         self.notes.warn(record.short, f"{lacks}: {full[:12]} is where the agent of {self._shown(item)} started")
-        return {"parent": full}
+        return full
 
     def _known(self, what: str, begins: str, items: list[Item]) -> dict[str, Item]:
         """Whole hashes that begin so, with an item that has them."""
@@ -182,15 +185,15 @@ class Checkout:
             self._everything = isobench_agents.every_item(self.root)
         return self._everything
 
-    def _command(self, record: Record, *, required: bool) -> dict[str, Any]:
+    def _command(self, record: Record) -> dict[str, Any]:
         self._weigh(record, "perf_command", "perf_command")
         self._weigh(record, "model", "model")
         try:
             found = isobench_command.described(record, self.overrides, self.notes)
         except CommandError as error:
-            raise _LeftOut(f"perf_command: {error.what} ({plain(record.first('perf_command'), _TEXT)})") from error
-        if not found and required:
-            raise _LeftOut("no mapping has a perf_command for it")
+            raise _Missing(f"perf_command: {error.what} ({plain(record.first('perf_command'), _TEXT)})") from error
+        if not found:
+            raise _Missing("no mapping has a perf_command for it")
         return found
 
     def _patches(self, commit: str, parent: str, given: dict[str, str]) -> dict[str, str]:

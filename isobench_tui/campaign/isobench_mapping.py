@@ -77,13 +77,18 @@ def files(folders: list[Path], notes: Notes) -> list[Path]:
     return found
 
 
-def read(paths: list[Path], notes: Notes) -> dict[str, Record]:
-    """Records by the first 8 digits of their commit. A file that is none, and records without a commit, are noted."""
+def read(paths: list[Path], notes: Notes, *, named: bool = False) -> dict[str, Record]:
+    """Records by the first 8 digits of their commit. Records without a commit are noted.
+
+    So is a file that is no mapping; it is an error if the campaign has `named` it.
+    """
     records: dict[str, Record] = {}
     for path in paths:
         try:
             rows = list(_rows(document(path)))
         except Unreadable as error:
+            if named:
+                notes.error("isobench.mapping", f"{path}: {error}", "a mapping file, in one of its two shapes")
             notes.warn(path.name, f"not used: {error}")
             continue
         lost = [key for key, row in rows if not _take(records, path.name, key, row)]

@@ -44,7 +44,12 @@ def from_checkout(checkout: Checkout, inline: Sequence[InlineTask], notes: Notes
         _add(made, key, checkout, task.commit, task, notes)
     checkout.finish(task.commit for task in made.values())
     if not made and not notes.problems:
-        reasons = [f"{finding.where}: {finding.text}" for finding in notes.findings if "left out" in finding.text]
+        reasons = [
+            f"{finding.where}: {finding.text}"
+            for begins in ("left out", "not used")
+            for finding in notes.findings
+            if finding.text.startswith(begins)
+        ]
         what = "no task comes out of the checkout" + "".join(f"; {reason}" for reason in reasons[:_LISTED])
         notes.error("isobench", what, "commits of its mapping that can be run, or [[tasks]]")
     return made
@@ -53,20 +58,25 @@ def from_checkout(checkout: Checkout, inline: Sequence[InlineTask], notes: Notes
 def _add(
     made: dict[str, TaskTable], key: str, checkout: Checkout, commit: str, own: InlineTask | None, notes: Notes
 ) -> None:
-    known = checkout.fields(commit, own) if own is None or checkout.knows(commit) else None
-    if known is None and own is None:
+    if own and not checkout.knows(commit):
+        fields, reasons = _given(own), ["the checkout does not know the commit"]
+    else:
+        fields, reasons = checkout.fields(commit, own)
+    if reasons and not own:
+        notes.warn(commit[:8], f"left out: {'; '.join(reasons)}")
         return
-    task = _whole(key, known if known is not None else _given(own), notes)
+    task = _whole(key, fields, notes, "; ".join(reasons))
     if task and key not in made:
         made[key] = task
 
 
-def _given(task: InlineTask | None) -> dict[str, Any]:
-    return {name: getattr(task, name) for name in task.model_fields_set} if task else {}
+def _given(task: InlineTask) -> dict[str, Any]:
+    return {name: getattr(task, name) for name in task.model_fields_set}
 
 
-def _whole(key: str, fields: dict[str, Any], notes: Notes) -> TaskTable | None:
+def _whole(key: str, fields: dict[str, Any], notes: Notes, why: str = "") -> TaskTable | None:
     missing = [name for name in ("parent", "perf_command") if fields.get(name) is None]
     for name in missing:
-        notes.error(f"{key}.{name}", "is missing", InlineTask.model_fields[name].description or "")
+        what = f"is missing ({why})" if why else "is missing"
+        notes.error(f"{key}.{name}", what, InlineTask.model_fields[name].description or "")
     return None if missing else TaskTable(**fields)
