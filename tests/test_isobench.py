@@ -441,6 +441,7 @@ def test_plan_out_of_a_checkout_without_writing(tmp_path: Path) -> None:
             (["--isobench", str(tmp_path / "gone")], "isobench.root: "),
             (["--isobench", str(root), "--agent", "aider"], "no run of an agent of that name"),
             (["--isobench", str(root), "--agent", "human"], "that is an arm"),
+            (["--isobench", str(root), "--agent", "x", "--agent", f"x={GPT5}"], "--agent x is given twice"),
             (["--isobench", str(root), "--commit", "xyz"], "commits[0]: not a commit id"),
             (["--isobench", str(root), "-o", "gone/c.toml"], "gone/c.toml"),
         ]:
@@ -487,6 +488,37 @@ def test_wild_json_is_a_finding_or_an_error_in_lines(
         assert campaign(table, tmp_path, "one", tmp_path / "w.toml")[1].tasks == got.tasks
     except SpecError as error:
         assert all(line.isprintable() for line in str(error).split("\n"))
+
+
+# ------------------------------------------------------------------------------- what was published, as it stands
+
+PIECES = MAPPING.parent
+
+
+@pytest.mark.skipif(not MAPPING.exists(), reason="the published files are not beside this checkout")
+def test_files_of_the_published_shapes(tmp_path: Path) -> None:
+    mappings, run = tmp_path / "co/data/mappings", tmp_path / "co/ISO-Bench/state/runs/vllm/trae/gpt-5" / NEW
+    for target, name in [
+        (mappings / "benchmark_mode_mapping.json", MAPPING.name),
+        (mappings / "complete_benchmark_mapping.json", "complete_benchmark_mapping.shape.json"),
+        (run / "vllm_core-0006/journal.json", "journal.shape.json"),
+        (run / "vllm_core-0006/run_summary.json", "run_summary.shape.json"),
+        (run / "vllm_core-0006/prediction.jsonl", "prediction.shape.jsonl"),
+        (run / "vllm_core-0006/model_patch.diff", "model_patch.b690e348.trae_gpt5.diff"),
+    ]:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((PIECES / name).read_bytes())
+    got = made(tmp_path, "agents = ['trae_gpt5_0123']")
+    assert [(job.commit[:8], job.arm) for job in got.jobs] == [
+        ("a3223766", "baseline"),
+        ("a3223766", "human"),
+        ("a3223766", "agent"),
+    ]
+    assert said(got, "a3223766") == ""
+    about = said(got, "a3223766:trae_gpt5_0123")
+    assert "touches nothing but model_patch.diff: what runs is the unpatched baseline" in about
+    assert "prediction.jsonl has another patch" in about
+    assert 'commits.human in run_summary.json is "<8 or 40 chars>", not a commit' in about
 
 
 # --------------------------------------------------------------------------------- the published perf_commands

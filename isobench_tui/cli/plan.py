@@ -45,7 +45,11 @@ def _file(options: argparse.Namespace) -> Submission:
 def _checkout(options: argparse.Namespace) -> Submission:
     from isobench_tui.campaign import isobench_write
 
-    agents = {name: run or NEWEST for name, _, run in (agent.partition("=") for agent in options.agent)}
+    agents: dict[str, str] = {}
+    for name, _, run in (agent.partition("=") for agent in options.agent):
+        if name in agents:
+            raise Rejected(f"plan: --agent {name} is given twice; another NAME=RUN_DIR for another run")
+        agents[name] = run or NEWEST
     given = {"root": options.isobench, "agents": agents, "commits": options.commit, "mapping": options.mapping}
     try:
         table = IsobenchTable.model_validate(given)
