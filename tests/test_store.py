@@ -211,7 +211,7 @@ def test_a_backup_of_a_store_under_load_is_sound(store: sqlite3.Connection, work
         for index in range(5):
             target = workspace.root / f"copy-{index}.db"
             db.backup(store, target)
-            with contextlib.closing(db.connect(target, readonly=True)) as copy:
+            with contextlib.closing(db.connect(target)) as copy:
                 assert copy.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
                 assert copy.execute("SELECT count(*) FROM events").fetchone()[0] % 20 == 0
     finally:

@@ -18,7 +18,7 @@ from typing import Any
 from isobench_tui.store import queue
 from isobench_tui.store.answer import USAGE, Answer, Rejected
 from isobench_tui.store.clock import ago, now, seconds, stamp
-from isobench_tui.store.db import transaction
+from isobench_tui.store.db import transaction, writable
 from isobench_tui.store.workspace import Locked, Workspace
 
 Handler = Callable[[sqlite3.Connection, dict[str, Any], str], Answer]
@@ -47,6 +47,8 @@ def call(
 
     `patience`: seconds to wait for a living runner that does not answer; then the command is withdrawn.
     """
+    if not writable(workspace):
+        raise Rejected(f"{workspace.root} is not writable for you: it can be read, but not steered")
     key = send(connection, name, args)
     deadline = time.monotonic() + patience
     while True:

@@ -24,10 +24,9 @@ class NoStore(StoreError):
     """There is no database in the workspace yet."""
 
 
-def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
     """A connection with our pragmas, autocommit (transactions are explicit), rows by name."""
-    mode = "ro" if readonly else "rw"
-    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    uri = f"{path.absolute().as_uri()}?mode=rw"
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
@@ -43,7 +42,7 @@ def open_store(workspace: Workspace) -> sqlite3.Connection:
     if not workspace.database.exists():
         raise NoStore(f"no campaign was ever run in {workspace.root}; start one with `isobench run FILE`")
     try:
-        connection = connect(workspace.database, readonly=not os.access(workspace.database, os.W_OK))
+        connection = connect(workspace.database if writable(workspace) else _private_copy(workspace))
         version = _version(connection)
         ours = _is_ours(connection, version)
     except sqlite3.DatabaseError as error:
@@ -52,6 +51,26 @@ def open_store(workspace: Workspace) -> sqlite3.Connection:
         connection.close()
         raise StoreError(_mismatch(workspace.database, version))
     return connection
+
+
+def writable(workspace: Workspace) -> bool:
+    """Whether this user may write there; else what is read is a copy, and commands cannot be sent."""
+    return os.access(workspace.root, os.W_OK) and os.access(workspace.database, os.W_OK)
+
+
+def _private_copy(workspace: Workspace) -> Path:
+    """A copy that goes with this process: SQLite must write beside a WAL database even to read it."""
+    import atexit
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="isobench-read-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for suffix in ("", "-wal"):
+        source = workspace.database.with_name(workspace.database.name + suffix)
+        if source.exists():
+            shutil.copyfile(source, folder / source.name)
+    return folder / workspace.database.name
 
 
 def create_store(workspace: Workspace) -> sqlite3.Connection:
