@@ -79,8 +79,16 @@ class Scheduler:
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > LINGER_S and await self.writer.run(_try_end):
                 return
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.ending.wait(), TICK_S)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait for the next turn; a lane that becomes free, or the order to leave, does not wait for it."""
+        leaving = asyncio.create_task(self.ending.wait())
+        working = {task for _, task in self._lanes.values() if not task.done()}
+        try:
+            await asyncio.wait({leaving, *working}, timeout=TICK_S, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
 
     async def _fill_lanes(self) -> bool:
         """Start an attempt on every free lane that has a job waiting; says whether one was started."""
