@@ -270,8 +270,8 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         (fifo, "not a regular file"),
         (tmp_path / "gone.toml", "no such file or directory"),
         (tmp_path / ("n" * 300), "file name too long"),
-        ("/dev/null", "not a regular file"),
-        ("nul\0.toml", "null byte"),
+        (Path("/dev/null"), "not a regular file"),
+        (Path("nul\0.toml"), "null byte"),
     ]:
         with pytest.raises(SpecError) as caught:
             load(path)

@@ -96,7 +96,7 @@ def test_a_migration_keeps_everything_and_makes_a_backup(
         assert events.since(new, 0)[0]["text"] == "before"
     (backup,) = workspace.backups.iterdir()
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
-    with contextlib.closing(db.connect(backup, readonly=True)) as before:
+    with contextlib.closing(db.connect(backup)) as before:
         assert before.execute("PRAGMA user_version").fetchone()[0] == 1
         assert "mood" not in columns(before)
         assert events.since(before, 0)[0]["text"] == "before"
