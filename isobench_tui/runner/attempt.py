@@ -232,10 +232,11 @@ class Attempt:
             return None
 
     async def _remove_all(self) -> None:
-        """Also a container whose create we never saw the end of."""
+        """What was launched; where no launch was seen to end, whatever the engine holds of this attempt."""
         engine, workspace = self.services.engine, self.services.workspace
         if self.handle is not None:
             await engine.remove(self.handle)
+            return
         await engine.settled(self.id)
         for handle in await engine.adopt(self.services.uuid, workspace.runs):
             if handle.attempt == self.id:
