@@ -332,7 +332,14 @@ def test_a_script_of_another_name_needs_a_mode() -> None:
 
 SERVE = "vllm bench serve --model m --dataset-name random --num-prompts 10 --random-output-len 5"
 SCRIPT = SERVE.replace("vllm bench serve", "python benchmark_serving.py")
-THROUGHPUT = "vllm bench throughput --model m --num-prompts 10 --output-len 5"
+THROUGHPUT = "python benchmarks/benchmark_throughput.py --model m --num-prompts 10 --output-len 5"
+BENCH = "vllm bench throughput --model m --num-prompts 10 --output-len 5"
+
+
+def test_lengths_that_newer_releases_ignore_are_named() -> None:
+    _, findings = built(BENCH + " --input-len 7 --random-input-len 7")
+    assert sum("--output-len: newer vLLM" in text for text in findings) == 1
+    assert not any("--random-input-len" in text for text in findings)
 
 
 @pytest.mark.parametrize(
@@ -354,9 +361,13 @@ THROUGHPUT = "vllm bench throughput --model m --num-prompts 10 --output-len 5"
         (THROUGHPUT + " --n 2", None),
         (THROUGHPUT + " --backend hf", None),
         (THROUGHPUT + " --dataset x.json", None),
-        (THROUGHPUT + " --dataset-name random", 50),
         (THROUGHPUT + " --dataset-name sonnet", None),
         (THROUGHPUT.replace("--output-len 5", ""), None),
+        # Newer releases take --random-output-len, 128 unless given, whatever --output-len says.
+        (BENCH, None),
+        (BENCH + " --dataset-name random --random-output-len 5", 50),
+        (BENCH + " --random-output-len 6", None),
+        (BENCH.replace("--output-len", "--random-output-len"), 50),
     ],
 )
 def test_output_tokens_only_where_they_are_certain(command: str, tokens: int | None) -> None:

@@ -70,6 +70,7 @@ def build(perf_command: str, request: Request, notes: Notes) -> Workload:
         _check_dataset(command, request, notes)
     else:
         _name_unknown(client, request, notes)
+        _check_lengths(command, request, notes)
     client, seeds = _seeded(client, command.mode, request)
     if request.result_json:
         client = _with_result(client, command, notes)
@@ -162,6 +163,19 @@ def _name_unknown(found: list[Option], request: Request, notes: Notes) -> None:
     for option in found:
         if not flags.is_offline(option.name):
             notes.warn(request.where, f"{option.name}: not an option of vLLM's offline clients as far as known")
+
+
+def _check_lengths(command: Command, request: Request, notes: Notes) -> None:
+    """vLLM 0.30 and 0.32 draw random prompts by --random-input-len (1024) and --random-output-len (128).
+
+    `vllm bench throughput` then does not look at the --input-len and --output-len that older releases want.
+    """
+    if not command.cli or command.mode != "throughput" or text_of(command.options, "--dataset-path"):
+        return
+    for name in ("--input-len", "--output-len"):
+        if last(command.options, name) and not last(command.options, f"--random{name[1:]}"):
+            notes.warn(request.where, f"{name}: newer vLLM (0.30 does) ignores it for random prompts and takes the "
+                       f"default of --random{name[1:]}")  # fmt: skip
 
 
 def _server(
@@ -289,6 +303,9 @@ def _output_tokens(command: Command) -> int | None:
     if not synthetic or text_of(given, "--backend") not in {None, "vllm"} or count_of(given, "--n") not in {None, 1}:
         return None
     each = count_of(given, "--output-len")
+    if command.cli:  # see `_check_lengths`; --random-output-len is what counts wherever it exists
+        drawn = count_of(given, "--random-output-len")
+        each = drawn if each in {None, drawn} else None
     return asked * each if each else None
 
 
