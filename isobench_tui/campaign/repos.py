@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from isobench_tui.campaign.argv import Option, last, options
-from isobench_tui.campaign.models import MODEL, Workload
+from isobench_tui.campaign.files import exists
+from isobench_tui.campaign.models import MODEL, Settings, Workload
+from isobench_tui.campaign.problems import Notes
+from isobench_tui.campaign.settings import on_host
 
 WEIGHTS = (".safetensors", ".bin", ".pt")
 """What vLLM's loader takes, in its order of preference: the first of them that a repository has is loaded, alone."""
@@ -69,6 +72,16 @@ def needs(workload: Workload) -> tuple[Repo, ...]:
 def folders(workload: Workload) -> tuple[str, ...]:
     """Models that are named by an absolute path."""
     return tuple(model for model in models(workload) if model.startswith("/"))
+
+
+def check_folders(workload: Workload, settings: Settings, where: str, notes: Notes) -> None:
+    """Say where a model's folder is expected, as far as this machine can tell."""
+    for model in folders(workload):
+        places = on_host(model, settings)
+        if not places:
+            notes.info(where, f"the model {model} is in no mounted volume, so it must be in the image")
+        elif not any(exists(place) for place in places):
+            notes.warn(where, f"the model {model} would be {places[0]}, which does not exist")
 
 
 def _value(given: list[Option], name: str) -> str:
