@@ -16,6 +16,7 @@ from isobench_tui.campaign.identity import fingerprint
 from isobench_tui.campaign.models import Arm, JobSpec, PlannedTask, Settings, Submission, Workload
 from isobench_tui.campaign.patchlint import lint
 from isobench_tui.campaign.problems import Notes
+from isobench_tui.campaign.repos import check_folders
 from isobench_tui.campaign.spec import CampaignFile, SetupTable, TaskTable
 from isobench_tui.campaign.workload import Request, ServerArgsError, build, dataset_option, gpus_needed
 
@@ -111,6 +112,7 @@ class _Expander:
         if workload is None:
             return None
         self._check_hardware(task, workload)
+        check_folders(workload, self.settings, task.commit[:8], self.notes)
         planned = PlannedTask(
             commit=task.commit, parent=task.parent, workload=workload, fingerprint=fingerprint(workload)
         )
