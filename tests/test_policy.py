@@ -22,7 +22,15 @@ from isobench_tui.store import attempts, db, events
 from isobench_tui.store.attempts import Done, Ending, Held, Requeue, Skipped
 
 MACHINE = ["disk_full", "engine_error", "pull_failed", "gpu_lost", "gpu_busy_leaked", "driver_mismatch"]
-ONCE = ["image_missing", "gated_auth", "model_not_found", "env_broken", "bench_script_missing", "harness_misconfig"]
+ONCE = [
+    "image_missing",
+    "gated_auth",
+    "model_not_found",
+    "env_broken",
+    "bench_script_missing",
+    "bench_script_deprecated",
+    "harness_misconfig",
+]
 PATCH = ["patch_empty", "patch_not_applied", "patch_not_compiled"]
 TWICE = ["port_in_use", "host_oom", "server_crash", "server_timeout", "client_failed", "no_metrics", "timeout"]
 STOPS = [None, "stop", "skip", "cancel", "pause"]

@@ -33,6 +33,11 @@ EXIT_OK, EXIT_FAILED, EXIT_DEADLINE, EXIT_STOPPED = 0, 1, 124, 143
 TRIMMED_FOLDERS = ("tests", "docs", "benchmarks", "examples")
 COMPILED_SUFFIXES = (".cu", ".cuh", ".cpp", ".cc", ".c", ".h", ".hpp", ".pyx")
 COMPILED_NAMES = ("CMakeLists.txt", "setup.py")
+SCRIPT_PLACES = ("/workspace", "/opt/vllm_baseline", "/opt/vllm_bench", "/vllm-workspace", "/app/vllm", "/vllm")
+"""Where published images keep vLLM's source tree, for `benchmarks/benchmark_*.py`."""
+MOVED = re.compile(r"DEPRECATED: This script has been moved\b.*")
+"""All that benchmark_serving.py, benchmark_throughput.py and benchmark_latency.py do from vLLM 0.10.2 on."""
+IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+(\w[\w.]*)(?:[ \t]+import[ \t]+\(?([\w, \t]*))?", re.M)
 PR_SET_CHILD_SUBREAPER = 36
 KILL_WAIT = 10.0
 """Seconds that SIGKILL gets before what is left (uninterruptible in the kernel) is reported instead."""
@@ -147,6 +152,13 @@ def tail(path: str, since: int = 0) -> str:
         f.seek(max(since, os.fstat(f.fileno()).st_size - 4096))
         lines = f.read().decode("utf-8", "replace").split("\n")
     return next((line.strip()[:500] for line in reversed(lines) if line.strip()), "")
+
+
+def read_text(path: str) -> str:
+    """A source file; empty where there is none, or none that can be read."""
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as f:
+        return f.read()
+    return ""
 
 
 def how(code: int) -> str:
@@ -728,8 +740,35 @@ class Setup:
         if self.job["setup"]:
             self._find_python()  # a command may have installed other versions
         self._override()
+        if self.job["dataset"]:
+            self._dataset()
         if self.job["patch"]:
             self._patch()
+
+    def _dataset(self) -> None:
+        """Raises Failed where the data set is not the one that the campaign was submitted with."""
+        path, expected = self.job["dataset"]["path"], self.job["dataset"]["sha256"]
+        digest = hashlib.sha256()
+        try:
+            with open(path, "rb") as f:
+                for part in iter(lambda: f.read(1 << 22), b""):
+                    digest.update(part)
+                    self.processes.pause(0)
+                    if boot() >= self.until:
+                        raise self.late()
+        except OSError as error:
+            raise Failed("harness_misconfig", "data set %s: %s" % (path, error.strerror)) from None
+        found = digest.hexdigest()
+        self.events.emit("dataset", path=path, sha256=found)
+        if found != expected:
+            reason = "data set %s has sha256 %s, not %s as it was submitted" % (path, found[:12], expected[:12])
+            raise Failed("harness_misconfig", reason)
+
+    def say(self, line: str) -> None:
+        """A line of our own in setup.log, as the evidence for what ends the setup."""
+        log = open_append(self.log)
+        os.write(log, line.encode(errors="backslashreplace") + b"\n")
+        os.close(log)
 
     def late(self) -> Failed:
         return Failed("timeout", "setup did not end within its deadline", "setup.log", EXIT_DEADLINE)
@@ -899,6 +938,84 @@ class Setup:
         return "git" if git else "patch"
 
 
+class Client:
+    """The measuring program: where it lies, what it is made of, and which options it knows."""
+
+    def __init__(self, argv: Sequence[str], root: str) -> None:
+        """`argv` is resolved: a script's path is absolute."""
+        self.root = root
+        self.script = next((token for token in argv[1:2] if token.endswith(".py")), None)
+        bench = list(argv).index("bench") if "bench" in argv[:4] else None
+        self.command = "" if self.script or bench is None else "".join(argv[bench + 1 : bench + 2])
+        self.main = self.script or os.path.join(root, "vllm", "benchmarks", self.command + ".py")
+        self._text: Optional[str] = None
+
+    def check(self) -> None:
+        """Raises Failed where the program cannot measure anything: not there, or only a word about where it went."""
+        if self.command and not os.path.isfile(self.main):
+            reason = "no `vllm bench %s` in this vLLM (looked for %s)" % (self.command, self.main)
+            raise Failed("bench_script_missing", reason)
+        text = read_text(self.main)
+        moved = MOVED.search(text)
+        if self.script and moved and "add_argument" not in text:
+            line = text.count("\n", 0, moved.start()) + 1
+            instead = re.search(r"^\s*(vllm bench \w+)\s*$", text, re.M)
+            said = "%s:%d: %s" % (self.main, line, moved[0].rstrip(". "))
+            said += "; it is now `%s`" % instead[1] if instead else ""
+            raise Failed("bench_script_deprecated", said, "setup.log")
+
+    def code(self) -> Tuple[List[str], str]:
+        """Its files (a script with its neighbours, or vLLM's own), and one sha256 over their names and contents."""
+        places = ("vllm/benchmarks", "vllm/entrypoints/cli")
+        paths: List[str] = []
+        tops = [os.path.dirname(self.script)] if self.script else [os.path.join(self.root, place) for place in places]
+        for top in tops:
+            for folder, folders, files in os.walk(top):
+                folders[:] = [] if self.script else folders
+                paths += [os.path.join(folder, name) for name in files if name.endswith(".py")]
+        names = sorted(os.path.relpath(path, self.root) for path in paths if os.path.isfile(path))
+        digest = hashlib.sha256()
+        for name in names:
+            with open(os.path.join(self.root, name), "rb") as f:
+                digest.update(name.encode(errors="backslashreplace") + b"\0" + hashlib.sha256(f.read()).digest())
+        return names, digest.hexdigest()
+
+    def knows(self, option: str) -> bool:
+        """Whether the option is written down in the program; True where there is no source to read.
+
+        Running it with --help would import vllm, which takes longer than the rest of the setup.
+        """
+        if self._text is None:
+            self._text = "\n".join(read_text(path) for path in self._sources())
+        return not self._text or re.search(r"[\"']%s[\"']" % re.escape(option), self._text) is not None
+
+    def _sources(self) -> List[str]:
+        """The program, and what it imports from beside it, from vllm.benchmarks and of the engine's options."""
+        found: List[str] = []
+        waiting = [self.main]
+        while waiting:
+            path = waiting.pop()
+            if os.path.isdir(path):
+                waiting += [os.path.join(path, name) for name in sorted(os.listdir(path)) if name.endswith(".py")]
+            elif path not in found and os.path.isfile(path):
+                found.append(path)
+                for module, names in IMPORT.findall(read_text(path)):
+                    waiting += self._imported(os.path.dirname(path), module, names)
+        return found
+
+    def _imported(self, folder: str, module: str, names: str) -> List[str]:
+        """Where the modules of one import statement of a file in `folder` lie, if they may hold options."""
+        parts = module.split(".")
+        if parts[:2] == ["vllm", "benchmarks"] or module == "vllm.engine.arg_utils":
+            folder = self.root
+        elif len(parts) > 1:
+            return []
+        base = os.path.join(folder, *parts)
+        if module == "vllm.benchmarks":
+            return [os.path.join(base, name.split()[0] + ".py") for name in names.split(",") if name.split()]
+        return [base + ".py"] if not os.path.isdir(base) or len(parts) < 2 else [base]
+
+
 class Driver:
     """One attempt from `start` to `end`."""
 
@@ -913,6 +1030,7 @@ class Driver:
         self.server: Optional[int] = None
         self.server_argv: List[str] = []
         self.argvs: List[List[str]] = []
+        self.dropped: Set[str] = set()
         self.port = 0
 
     def run(self) -> int:
@@ -954,7 +1072,7 @@ class Driver:
         with self._phase("measure") as until:
             restarts = 0.0
             for number, trial in enumerate(self.job["trials"]):
-                if self.job["fresh_server"] and self.server is not None and number:
+                if (self.job["fresh_server"] or "--seed" in self.dropped) and self.server is not None and number:
                     restarts += self._restart_server()
                 self._trial(trial, self.argvs[number], min(until + restarts, self.overall))
 
@@ -977,30 +1095,33 @@ class Driver:
             self.port = server["port"] or free_port()
             self.server_argv = self._argv(server["argv"])
         self.argvs = [self._argv(trial["argv"]) for trial in self.job["trials"]]
-        names, digest = self._client_code()
-        self.events.emit("client", files=names, sha256=digest)
+        client = Client(self.argvs[0], self.setup.root)
+        try:
+            client.check()
+        except Failed as error:
+            self.setup.say(str(error))
+            raise
+        for number, trial in enumerate(self.job["trials"]):
+            for group in trial["optional"]:
+                if not client.knows(group[0]):
+                    self._drop(self.argvs[number], [self._fill(token) for token in group])
+        names, digest = client.code()
+        self.events.emit("client", files=names, sha256=digest, dropped=sorted(self.dropped))
 
-    def _client_code(self) -> Tuple[List[str], str]:
-        """The measuring program: its files (a script with its neighbours, or vLLM's own) and one sha256 over them."""
-        script = next((token for token in self.argvs[0][1:2] if token.endswith(".py")), None)
-        places = ("vllm/benchmarks", "vllm/entrypoints/cli")
-        paths: List[str] = []
-        for top in (
-            [os.path.dirname(script)] if script else [os.path.join(self.setup.root, place) for place in places]
-        ):
-            for folder, folders, files in os.walk(top):
-                folders[:] = [] if script else folders
-                paths += [os.path.join(folder, name) for name in files if name.endswith(".py")]
-        names = sorted(os.path.relpath(path, self.setup.root) for path in paths if os.path.isfile(path))
-        digest = hashlib.sha256()
-        for name in names:
-            with open(os.path.join(self.setup.root, name), "rb") as f:
-                digest.update(name.encode(errors="backslashreplace") + b"\0" + hashlib.sha256(f.read()).digest())
-        return names, digest.hexdigest()
+    def _drop(self, argv: List[str], group: List[str]) -> None:
+        """Take an option that we added out of a client's argv: this release does not know it."""
+        size = len(group)
+        for at in range(len(argv) - size + 1):
+            if argv[at : at + size] == group:
+                del argv[at : at + size]
+                self.dropped.add(group[0])
+                return
 
     def _fill(self, token: str) -> str:
+        dataset = self.job["dataset"]
         values = {"port": str(self.port), "run": self.job["run"], "model": self.setup.model}
-        return re.sub(r"\{isobench:(port|run|model)\}", lambda found: values[found[1]], token)
+        values["dataset"] = dataset["path"] if dataset else ""
+        return re.sub(r"\{isobench:(port|run|model|dataset)\}", lambda found: values[found[1]], token)
 
     def _argv(self, tokens: Sequence[str]) -> List[str]:
         argv = [self._fill(token) for token in tokens]
@@ -1014,14 +1135,20 @@ class Driver:
         elif not shutil.which(argv[0], path=search):
             raise Failed("harness_misconfig", "%s: no such program" % argv[0])
         if len(argv) > 1 and argv[1].endswith(".py"):
-            places = [os.path.join(folder, argv[1]) for folder in (self.setup.cwd, self.setup.root)]
-            script = next((place for place in places if os.path.isfile(place)), None)
-            if script is None:
-                raise Failed(
-                    "bench_script_missing", "no %s (looked at %s)" % (argv[1], ", ".join(dict.fromkeys(places)))
-                )
-            argv[1] = script
+            argv[1] = self._script(argv[1])
         return head + argv[1:]
+
+    def _script(self, name: str) -> str:
+        """The path of a benchmark script, looked up where images keep vLLM's source tree."""
+        folders = [self.setup.cwd, self.setup.root]
+        if not self.job["tree"]:  # in an image; elsewhere these folders are not the attempt's
+            folders += SCRIPT_PLACES
+        names = [name] if os.path.dirname(name) else [name, os.path.join("benchmarks", name)]
+        places = list(dict.fromkeys(os.path.join(folder, name) for folder in folders for name in names))
+        for place in places:
+            if os.path.isfile(place):
+                return place
+        raise Failed("bench_script_missing", "no %s (looked at %s)" % (name, ", ".join(places)))
 
     def _measured_env(self) -> Dict[str, str]:
         """The children's environment with the secrets, which only server and client get."""
@@ -1090,7 +1217,9 @@ class Driver:
         return boot() - begun
 
     def _trial(self, trial: Dict[str, Any], argv: List[str], until: float) -> None:
-        facts = {"index": trial["index"], "counted": trial["counted"], "argv": argv, "seed": trial["seed"]}
+        seed = None if "--seed" in self.dropped else trial["seed"]
+        facts = {"index": trial["index"], "counted": trial["counted"], "argv": argv, "seed": seed}
+        there = set(os.listdir(self.job["run"]))
         self.events.emit("trial", state="start", **facts)
         start = boot()
         log = open_append(os.path.join(self.job["run"], trial["log"]))
@@ -1100,6 +1229,8 @@ class Driver:
         finally:
             os.close(log)
         code = self.processes.end(pid, self.job["grace"]) if late else self.processes.codes[pid]
+        if "--result-filename" in self.dropped:
+            self._take_result(trial, there)
         extra = {"timed_out": late} if late else {}
         self.events.emit("trial", state="end", **facts, **ending(code), seconds=boot() - start, **extra)
         broken = self._health() if self.server is not None else ""
@@ -1112,6 +1243,13 @@ class Driver:
             raise Failed("server_crash", "%s; %s" % (broken, client), "server.log")
         if code:
             raise Failed("client_failed", client, trial["log"])
+
+    def _take_result(self, trial: Dict[str, Any], before: Set[str]) -> None:
+        """Find the result file of a client that names it itself (vLLM < 0.5.1), and give it our name."""
+        run = self.job["run"]
+        made = [name for name in set(os.listdir(run)) - before if name.endswith(".json")]
+        if trial["result"] and len(made) == 1 and stat.S_ISREG(os.lstat(os.path.join(run, made[0])).st_mode):
+            os.replace(os.path.join(run, made[0]), os.path.join(run, trial["result"]))
 
     def _watch(self, pid: int, size: Callable[[], int], until: float) -> str:
         """Wait for a client: "" if it ended, else `deadline` or `stall`. Any growth of its log is life."""

@@ -34,6 +34,12 @@ class PatchJob(_Model):
     sha256: str
 
 
+class DatasetJob(_Model):
+    path: str
+    """The data set as the driver sees it."""
+    sha256: str
+
+
 class ServerJob(_Model):
     argv: tuple[str, ...]
     port: int
@@ -46,6 +52,8 @@ class TrialJob(_Model):
     counted: bool
     """False: a warm-up."""
     argv: tuple[str, ...]
+    optional: tuple[tuple[str, ...], ...] = ()
+    """Options that we added, with their values as they stand in `argv`: left out where this client lacks them."""
     log: str
     """File name in the run directory."""
     result: str | None = None
@@ -88,6 +96,8 @@ class DriverJob(_Model):
     override: Override | None = None
     setup: tuple[str, ...] = ()
     patch: PatchJob | None = None
+    dataset: DatasetJob | None = None
+    """Stands in an argv as `{isobench:dataset}`."""
     server: ServerJob | None = None
     fresh_server: bool = False
     """A client without a seed gets a fresh server per trial, so that the prefix cache cannot answer it."""

@@ -17,6 +17,7 @@ DEFAULT_BLAME: Final[dict[str, Blame]] = {
     "model_not_found": "config",
     "env_broken": "image",
     "bench_script_missing": "harness",
+    "bench_script_deprecated": "config",
     "harness_misconfig": "harness",
     "port_in_use": "infra",
     # facts about the patch: whose fault it is depends on the base that it was written for

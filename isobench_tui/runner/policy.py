@@ -42,6 +42,7 @@ RULES: dict[str, Rule] = {
     "model_not_found": Rule(),
     "env_broken": Rule(),
     "bench_script_missing": Rule(),
+    "bench_script_deprecated": Rule(),
     "harness_misconfig": Rule(),
     "port_in_use": _TWICE,
     "host_oom": _TWICE,
