@@ -1,6 +1,6 @@
 """The metrics that vLLM's clients write: name, unit, direction. Names are vLLM's own JSON field names.
 
-Source: the print templates and JSON keys of vLLM 0.4 - 0.33 (`vllm/benchmarks/serve.py`, `throughput.py`,
+Source: the print templates and JSON keys of vLLM 0.2 - 0.33 (`vllm/benchmarks/serve.py`, `throughput.py`,
 `latency.py` and the scripts before them).
 """
 
@@ -31,7 +31,7 @@ _TABLE: Final[dict[str, tuple[str, Better]]] = {
     "total_num_tokens": ("tokens", "none"),
     # latency
     "avg_latency": ("s", "lower"),
-    # prefix caching: printed only
+    # prefix caching: printed only, with the input_throughput and output_throughput of the progress bar
     "cost_time": ("s", "lower"),
 }
 _SERVING_LATENCY = re.compile(r"(mean|median|std|p\d{1,3}(?:\.\d+)?)_(ttft|tpot|itl|e2el)_ms")

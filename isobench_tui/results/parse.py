@@ -1,7 +1,7 @@
 """What a benchmark client printed and wrote -> ClientResult.
 
-Formats: `vllm bench serve|throughput|latency` of vLLM 0.14 - 0.33 and the scripts `benchmarks/benchmark_*.py`
-from 0.4 on, as their own sources print them. Both inputs are hostile; nothing here raises for any bytes.
+Formats: `vllm bench serve|throughput|latency` of vLLM 0.8 - 0.33 and the scripts `benchmarks/benchmark_*.py` of 0.2 -
+0.10.1 (serving: 0.3.3), as their own sources print them. Both inputs are hostile; nothing here raises for any bytes.
 """
 
 from __future__ import annotations
@@ -73,13 +73,38 @@ _ROW = re.compile(
 )
 
 
+_FIRST_LABELS = {
+    "Successful requests": "completed",
+    "Benchmark duration": "duration",
+    "Total input tokens": "total_input_tokens",
+    "Total generated tokens": "total_output_tokens",
+    "Request throughput": "request_throughput",
+    "Input token throughput": "input_throughput",
+    "Output token throughput": "output_throughput",
+}
+_FIRST_ROW = re.compile(
+    rf"(?<![\w-])({'|'.join(_FIRST_LABELS)}|(Mean|Median|P99) (TTFT|TPOT))"
+    r": (\S+)(?: (?:s|ms|requests/s|tokens/s))?\s*$"
+)
+"""`benchmark_serving.py` of 0.3.3: no table around it, `Benchmark duration: 0.515772 s`, `Mean TTFT: 3.14 ms`."""
+_FIRST_AND_LAST = ("completed", "p99_tpot_ms")
+
+
 def _serving_block(log: LogBytes) -> _Printed | None:
-    """The last block that has both its header and its closing line of 50 '='."""
+    """The last block that has its header and its closing line of 50 '=' (in 0.3.3: its first and its last row)."""
     complete: _Printed | None = None
     current: _Printed | None = None
     for _, text in lines(log):
         if _HEADER.search(text):
             current = _Printed()
+        elif early := _FIRST_ROW.search(text):
+            label, statistic, what, token = early.groups()
+            name = f"{statistic}_{what}_ms".lower() if statistic else _FIRST_LABELS[label]
+            if name == _FIRST_AND_LAST[0]:
+                current = _Printed()
+            if current is not None:
+                current.add(name, token)
+                complete = current if name == _FIRST_AND_LAST[1] else complete
         elif current is None:
             continue
         elif _FOOTER.search(text):
@@ -131,18 +156,30 @@ def _latency_block(log: LogBytes) -> _Printed | None:
 
 _GENERATING = re.compile(r"-{3,}start generating-{3,}")
 _COST = re.compile(r"(?<!\w)cost time (\S+)\s*$")
+_SPEED = re.compile(r"est\. speed input: (\S+) toks/s, output: (\S+) toks/s(?=[],\s]|$)")
 
 
 def _prefix_caching_block(log: LogBytes) -> _Printed | None:
-    """`cost time` after the last `start generating`: the warm-up prints the same line before."""
+    """`cost time` after the last `start generating`, with the last speeds of the progress bar before it (0.4.1+).
+
+    The warm-up before prints the same lines; that it is no result is all that tells them apart.
+    """
     found: _Printed | None = None
+    speeds: re.Match[str] | None = None
     generating = False
     for _, text in lines(log):
         if _GENERATING.search(text):
-            found, generating = None, True
-        elif generating and (row := _COST.search(text)):
+            found, speeds, generating = None, None, True
+        elif not generating:
+            continue
+        elif row := _COST.search(text):
             found = _Printed()
             found.add("cost_time", row[1])
+            if speeds is not None:
+                found.add("input_throughput", speeds[1])
+                found.add("output_throughput", speeds[2])
+        else:
+            speeds = _SPEED.search(text) or speeds
     return found
 
 
@@ -171,6 +208,12 @@ def _count(value: float | None) -> int | None:
     return int(value)
 
 
+_MISSPELLED = {
+    "request_goodput:": "request_goodput",  # 0.6.4 - 0.9.1
+    "request_inthroughput": "request_throughput",  # 0.3.3
+}
+
+
 @dataclass
 class _Written:
     values: dict[str, float] = field(default_factory=dict)
@@ -196,8 +239,9 @@ def _written(mode: Mode, raw: bytes | None) -> _Written:
         out.problems.append(f"the result file holds a {type(loaded).__name__}, not an object")
         return out
     flat: dict[str, object] = dict(loaded)
-    if "request_goodput:" in flat:  # 0.6.4 - 0.9.1 wrote the key with a colon
-        flat.setdefault("request_goodput", flat["request_goodput:"])
+    for spelled, name in _MISSPELLED.items():
+        if spelled in flat:
+            flat.setdefault(name, flat[spelled])
     if mode == "latency":
         percentiles = flat.get("percentiles")
         if isinstance(percentiles, dict):
