@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from typing import get_args
 
 from isobench_tui.campaign import flags
 from isobench_tui.campaign.argv import CommandError, Option, assignments, last, options, split
@@ -13,18 +14,19 @@ from isobench_tui.campaign.spec import looks_secret
 
 SUPPORTED = (
     "`vllm bench serve|throughput|latency …`, `python -m vllm.entrypoints.cli.main bench serve|throughput|latency …` "
-    "or `python [FOLDER/]benchmark_serving.py|benchmark_throughput.py|benchmark_latency.py …`, "
-    "after NAME=value assignments"
+    "or `python [FOLDER/]benchmark_serving.py|benchmark_throughput.py|benchmark_latency.py|"
+    "benchmark_prefix_caching.py …`, after NAME=value assignments"
 )
 """The forms of perf_command that can be run."""
 
 _CLI: dict[str, Mode] = {"serve": "serving", "throughput": "throughput", "latency": "latency"}
+_SCRIPTS: dict[str, Mode] = {name: name for name in get_args(Mode)}
 _PYTHON = re.compile(r"(?:.*/)?python(?:[23](?:\.\d+)?)?")
 _VLLM = re.compile(r"(?:.*/)?vllm")
-_SCRIPT = re.compile(r"(?:.*/)?benchmark_(serving|throughput|latency)\.py")
+_SCRIPT = re.compile(r"(?:.*/)?benchmark_(serving|throughput|latency|prefix_caching)\.py")
 _MODULE = "vllm.entrypoints.cli.main"
 _PLACEHOLDER = re.compile(r"<.*>|\{.*\}|\$?[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*")
-_COUNTED = re.compile(r"--(?:.*-len|num-prompts|num-iters(?:-warmup)?|batch-size|tensor-parallel-size)")
+_COUNTED = re.compile(r"--(?:.*-len|num-prompts|repeat-count|num-iters(?:-warmup)?|batch-size|tensor-parallel-size)")
 _STRAY_QUOTES = re.compile(r"(?<![\s='\"])''|''(?![\s'\"]|$)")
 
 
@@ -92,15 +94,14 @@ def _bench(start: tuple[str, ...], rest: list[str]) -> tuple[tuple[str, ...], li
 def _script(words: list[str], mode: Mode | None) -> tuple[tuple[str, ...], list[str], Mode, bool]:
     match = _SCRIPT.fullmatch(words[0])
     if match:
-        found: Mode = _CLI["serve"] if match[1] == "serving" else _CLI[match[1]]
-    elif words[0].endswith("benchmark_prefix_caching.py"):
-        raise CommandError("the mode prefix_caching is not among those that can be measured", SUPPORTED)
-    elif mode and mode != "prefix_caching":
+        found = _SCRIPTS[match[1]]
+    elif mode:
         found = mode
     else:
         raise CommandError(
             f"{words[0]} is a script of unknown mode",
-            f'{SUPPORTED}; or mode = "serving", "throughput" or "latency" in the task, for a script alike',
+            f'{SUPPORTED}; or mode = "serving", "throughput", "latency" or "prefix_caching" in the task, '
+            "for a script alike",
         )
     return ("python", words[0]), words[1:], found, False
 

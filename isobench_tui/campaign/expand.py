@@ -208,6 +208,7 @@ class _Expander:
             warmups=spec.measure.warmups,
             result_json=task.result_json,
             ready_check=task.ready_check,
+            dataset=task.dataset is not None,
         )
         try:
             workload = build(task.perf_command, request, self.notes)
@@ -270,6 +271,7 @@ class _Expander:
                 max_attempts=self.spec.limits.max_attempts,
                 wheels=setup.wheels,
                 hub=task.hub,
+                dataset=str(local(self.base, task.dataset)) if task.dataset else None,
             )
             for repeat in range(task.repeats or self.spec.campaign.repeats)
             for arm, agent in arms

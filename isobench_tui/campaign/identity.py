@@ -11,6 +11,10 @@ from isobench_tui.campaign.models import JobSpec, Settings, Workload
 _DATASET_OPTIONS = ("--dataset-path", "--dataset_path", "--dataset")
 
 
+_NOT_THE_JOB: dict[str, Any] = {"fingerprint": True, "workload": {"override": {"reason"}, "optional": True}}
+"""Derived from the rest, or a word about it."""
+
+
 def canonical(value: Any) -> str:
     """JSON of one spelling: sorted keys, no spaces, ASCII only."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
@@ -68,7 +72,7 @@ def identity(job: JobSpec, settings: Settings) -> str:
     """
     return _sha256(
         {
-            "job": job.model_dump(mode="json", exclude={"fingerprint": True, "workload": {"override": {"reason"}}}),
+            "job": job.model_dump(mode="json", exclude=_NOT_THE_JOB),
             "engine": settings.engine,
             "container": settings.container.model_dump(mode="json"),
             "trials": settings.trials,

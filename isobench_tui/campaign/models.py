@@ -20,6 +20,8 @@ SEED = "{isobench:seed}"
 """Stands for a trial's own seed; replaced per trial when the driver's job is written."""
 MODEL = "{isobench:model}"
 """Stands for the model; the driver replaces it once conditional overrides are resolved."""
+DATASET = "{isobench:dataset}"
+"""Stands for the task's data set as the client sees it; the driver replaces it in every token."""
 RESULT = RUN + "/client-{isobench:trial}.json"
 """Where a client that can write a result file writes it; `{isobench:trial}` is the trial's two-digit number."""
 
@@ -54,6 +56,8 @@ class Workload(Frozen):
     """Client argv with the placeholders above; `client[0]` is `python` or `vllm`, resolved by the driver."""
     server: tuple[str, ...] = ()
     """Server argv (serving only), `server[0]` = `python`; empty for the offline modes."""
+    optional: tuple[tuple[str, ...], ...] = ()
+    """Options in `client` that we added, each with its value: the driver leaves out what the image's client lacks."""
     model_ids: tuple[str, ...] = ()
     """Names under which `/v1/models` may list our model."""
     override: Override | None = None
@@ -93,6 +97,8 @@ class JobSpec(Frozen):
     wheels: str | None = None
     """Absolute host folder mounted read-only at /wheels for the setup commands."""
     hub: Literal["offline", "online"] = "offline"
+    dataset: str | None = None
+    """Absolute host path of the task's data set, mounted read-only; `{isobench:dataset}` in the client's argv."""
 
 
 class Timeouts(Frozen):

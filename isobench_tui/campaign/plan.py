@@ -7,9 +7,10 @@ import shlex
 import textwrap
 from typing import Any
 
-from isobench_tui.campaign.argv import is_option
+from isobench_tui.campaign.argv import is_option, options
 from isobench_tui.campaign.identity import identity, job_id
-from isobench_tui.campaign.models import Finding, JobSpec, Override, PlannedTask, Submission
+from isobench_tui.campaign.models import Finding, JobSpec, Override, PlannedTask, Submission, Workload
+from isobench_tui.campaign.options import span
 from isobench_tui.campaign.patchlint import read
 from isobench_tui.campaign.problems import plain
 
@@ -140,6 +141,7 @@ def _task(task: PlannedTask, arms: list[str], findings: list[Finding]) -> list[s
         *_override(workload.override),
         *_argv("client", workload.client),
         *(_argv("server", workload.server) if workload.server else []),
+        *_needs(workload),
     ]
     lines += [f"  env       {name}={shlex.quote(value)}" for name, value in sorted(workload.env.items())]
     lines += [f"  setup     {command}" for command in workload.setup]
@@ -192,6 +194,14 @@ def _argv(label: str, argv: tuple[str, ...]) -> list[str]:
     return [
         f"  {label if i == 0 else '':<8}  {line}{end}" for i, (line, end) in enumerate(zip(lines, ends, strict=True))
     ]
+
+
+def _needs(workload: Workload) -> list[str]:
+    """The releases of vLLM that can run what perf_command says, where it sets them a bound."""
+    ours = {option[0] for option in workload.optional}
+    _, given = options(workload.client)
+    found = str(span(workload.client, [option for option in given if option.name not in ours]))
+    return [f"  {'needs' if i == 0 else '':<8}  {line}" for i, line in enumerate(textwrap.wrap(found, _WIDTH - 12))]
 
 
 def _expected(task: PlannedTask) -> str:

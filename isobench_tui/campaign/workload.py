@@ -1,7 +1,8 @@
 """perf_command -> Workload: what is measured, with every change that we make to the command and nothing else.
 
 The changes, on argv tokens and the same in every arm: model (for overrides), port, host where it is not this machine,
-result file, seed series, `--ready-check-timeout-sec`; and engine options of a serving command go to the server.
+path of the task's data set, result file, seed series, `--ready-check-timeout-sec`; and engine options of a serving
+command go to the server. What we add and the image's client does not know is left out again (`Workload.optional`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from urllib.parse import urlsplit
 from isobench_tui.campaign import flags
 from isobench_tui.campaign.argv import CommandError, Option, flag, last, options, put, tokens
 from isobench_tui.campaign.command import Command, count_of, model_of, read, text_of
-from isobench_tui.campaign.models import MODEL, PORT, RESULT, RUN, SEED, Mode, Override, Workload
+from isobench_tui.campaign.models import DATASET, MODEL, PORT, RESULT, RUN, SEED, Mode, Override, Workload
+from isobench_tui.campaign.options import span
 from isobench_tui.campaign.problems import Notes
 from isobench_tui.campaign.spec import OverrideTable
 
@@ -22,6 +24,11 @@ READY_CHECK_S = 600
 
 _DEFAULT_PROMPTS = 1000
 """`--num-prompts` of every client since 0.2.0."""
+_RESULT = ("--save-result", "--result-dir", "--result-filename", "--output-json")
+_ADDED = ("--seed", *_RESULT, "--ready-check-timeout-sec")
+"""What may be ours in a client's argv; which releases have it: `options.py`."""
+_DATASET_PATHS = ("--dataset-path", "--dataset")
+"""Where a data set lies; `--dataset` up to 0.7.3 in benchmark_serving.py, the only one up to 0.7.3 in throughput."""
 _LOOPBACK = {"127.0.0.1", "localhost"}
 _LARGEST_SEED = 2**32 - 1
 """What numpy takes."""
@@ -51,6 +58,8 @@ class Request:
     warmups: int = 0
     result_json: bool = True
     ready_check: bool = True
+    dataset: bool = False
+    """The task names a data set file: the client is told where it is mounted."""
 
 
 def build(perf_command: str, request: Request, notes: Notes) -> Workload:
@@ -62,6 +71,7 @@ def build(perf_command: str, request: Request, notes: Notes) -> Workload:
     client = _with_model(list(command.options), model)
     server: tuple[str, ...] = ()
     model_ids: tuple[str, ...] = ()
+    client = _with_dataset(client, request, notes)
     if command.mode == "serving":
         client, engine = _divide(client, request, notes)
         server, model_ids = _server(client, engine, model, override, request)
@@ -72,9 +82,11 @@ def build(perf_command: str, request: Request, notes: Notes) -> Workload:
         _name_unknown(client, request, notes)
         _check_lengths(command, request, notes)
     client, seeds = _seeded(client, command.mode, request)
-    if request.result_json:
-        client = _with_result(client, command, notes)
-    client = _with_ready_check(client, command, request, notes)
+    writes = request.result_json and command.mode != "prefix_caching"
+    if writes:
+        client = _with_result(client, command.mode)
+    client = _with_ready_check(client, command, request)
+    _check_releases(command, request, notes)
     env = {**request.env, **command.env}
     if "CUDA_VISIBLE_DEVICES" in env:
         notes.warn(request.where, "CUDA_VISIBLE_DEVICES is set, but the lane decides which GPUs there are")
@@ -82,6 +94,7 @@ def build(perf_command: str, request: Request, notes: Notes) -> Workload:
         mode=command.mode,
         model=model,
         client=command.head + tokens(client),
+        optional=_optional(client, command),
         server=server,
         model_ids=model_ids,
         override=override,
@@ -90,7 +103,7 @@ def build(perf_command: str, request: Request, notes: Notes) -> Workload:
         seeds=seeds,
         asked=_asked(command),
         output_tokens=_output_tokens(command),
-        writes_result=request.result_json,
+        writes_result=writes,
     )
 
 
@@ -245,11 +258,11 @@ def _check_dataset(command: Command, request: Request, notes: Notes) -> None:
 def _seeded(found: list[Option], mode: Mode, request: Request) -> tuple[list[Option], tuple[int, ...]]:
     """A seed of its own for each run of the client, from the command's own (or 0) on.
 
-    `benchmark_latency.py` has no `--seed` in most releases, and each of its runs is a fresh engine anyway: it keeps
-    what it was given.
+    Older `benchmark_latency.py` and `benchmark_prefix_caching.py` have no `--seed`, and each of their runs is a fresh
+    engine anyway: they keep what they were given.
     """
     base = count_of(found, "--seed", least=0)
-    if mode == "latency" and base is None:
+    if mode in {"latency", "prefix_caching"} and base is None:
         return found, ()
     series = tuple(range(base or 0, (base or 0) + request.warmups + request.trials))
     if series[-1] > _LARGEST_SEED:
@@ -257,33 +270,54 @@ def _seeded(found: list[Option], mode: Mode, request: Request) -> tuple[list[Opt
     return put(found, "--seed", SEED), series
 
 
-def _with_result(found: list[Option], command: Command, notes: Notes) -> list[Option]:
-    serving = command.mode == "serving"
-    if not command.cli:
-        first = "0.5.1" if serving else "0.4.3"
-        option = "--result-filename" if serving else "--output-json"
-        script = "benchmark_serving.py" if serving else "benchmark_throughput.py or benchmark_latency.py"
-        text = f"{script} before vLLM {first} has no {option}: for such an image set result_json = false in its task"
-        notes.info("result_json", text)
-    if not serving:
+def _with_dataset(found: list[Option], request: Request, notes: Notes) -> list[Option]:
+    """The task's own data set in place of the path that the command names."""
+    if not request.dataset:
+        return found
+    named = [name for name in _DATASET_PATHS if last(found, name)]
+    if not named:
+        notes.warn(
+            request.where,
+            f"the task has a dataset, but perf_command has neither {' nor '.join(_DATASET_PATHS)}: nothing reads it",
+        )
+    for name in named:
+        found = put(found, name, DATASET)
+    return found
+
+
+def _with_result(found: list[Option], mode: Mode) -> list[Option]:
+    if mode != "serving":
         return put(found, "--output-json", RESULT)
     found = put(flag(found, "--save-result"), "--result-dir", RUN)
     return put(found, "--result-filename", RESULT.rsplit("/", 1)[-1])
 
 
-def _with_ready_check(found: list[Option], command: Command, request: Request, notes: Notes) -> list[Option]:
+def _with_ready_check(found: list[Option], command: Command, request: Request) -> list[Option]:
     name = "--ready-check-timeout-sec"
     if command.mode != "serving" or not command.cli or not request.ready_check or last(found, name):
         return found
-    text = f"`vllm bench serve` before 0.10.1 has no {name}: for such an image set ready_check = false in its task"
-    notes.info("ready_check", text)
     return put(found, name, str(READY_CHECK_S))
 
 
+def _optional(client: list[Option], command: Command) -> tuple[tuple[str, ...], ...]:
+    """The options that are there because we put them there."""
+    ours = [option for option in client if option.name in _ADDED and not last(command.options, option.name)]
+    return tuple(option.tokens for option in ours)
+
+
+def _check_releases(command: Command, request: Request, notes: Notes) -> None:
+    found = span(command.head, command.options)
+    if found.empty:
+        notes.warn(request.where, f"no release of vLLM can run this: it takes {found}")
+
+
 def _asked(command: Command) -> int | None:
-    if command.mode == "latency":
-        return None
-    return count_of(command.options, "--num-prompts") or _DEFAULT_PROMPTS
+    prompts = count_of(command.options, "--num-prompts")
+    if command.mode == "prefix_caching":
+        # Without --num-prompts (up to 0.5.4) it is 100; --repeat-count has had two defaults.
+        repeats = count_of(command.options, "--repeat-count")
+        return prompts * repeats if prompts and repeats else None
+    return None if command.mode == "latency" else prompts or _DEFAULT_PROMPTS
 
 
 def _output_tokens(command: Command) -> int | None:
@@ -292,7 +326,7 @@ def _output_tokens(command: Command) -> int | None:
     asked = _asked(command)
     serving = command.mode == "serving"
     dataset = text_of(given, "--dataset-name")
-    if asked is None or not _fixed_length(command):
+    if asked is None or not _fixed_length(command) or command.mode == "prefix_caching":
         return None
     if serving:
         if not last(given, "--ignore-eos") or dataset != "random" or last(given, "--use-beam-search"):
@@ -339,7 +373,7 @@ def gpus_needed(workload: Workload) -> int:
 def dataset_option(workload: Workload) -> str | None:
     """The path of the dataset as the client is told it."""
     _, given = options(workload.client)
-    for name in ("--dataset-path", "--dataset"):
+    for name in _DATASET_PATHS:
         option = last(given, name)
         if option and len(option.values) == 1:
             return option.values[0]

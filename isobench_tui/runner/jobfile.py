@@ -28,6 +28,10 @@ def build(attempt: str, spec: JobSpec, settings: Settings, run_dir: Path, tree: 
     if spec.patch_sha256:
         path = f"/isobench/{contract.PATCH_FILE}" if inside else str(run_dir / contract.PATCH_FILE)
         patch = contract.PatchJob(path=path, sha256=spec.patch_sha256)
+    dataset = None
+    if spec.dataset and workload.dataset:
+        path = _dataset(spec.dataset) if inside else spec.dataset
+        dataset = contract.DatasetJob(path=path, sha256=workload.dataset.removeprefix("sha256:"))
     server = None
     if workload.server:
         server = contract.ServerJob(argv=workload.server, port=8000 if inside else 0, model_ids=workload.model_ids)
@@ -47,6 +51,7 @@ def build(attempt: str, spec: JobSpec, settings: Settings, run_dir: Path, tree: 
         override=workload.override,
         setup=workload.setup,
         patch=patch,
+        dataset=dataset,
         server=server,
         fresh_server=not workload.seeds and len(planned) > 1,
         trials=planned,
@@ -101,18 +106,28 @@ def trials(spec: JobSpec, settings: Settings) -> tuple[contract.TrialJob, ...]:
     for index in range(total):
         seed = spec.workload.seeds[index] if index < len(spec.workload.seeds) else None
         number = f"{index:02d}"
-        argv = tuple(token.replace(SEED, str(seed)).replace(TRIAL, number) for token in spec.workload.client)
+        load = spec.workload
+        argv, *optional = (
+            tuple(token.replace(SEED, str(seed)).replace(TRIAL, number) for token in tokens)
+            for tokens in (load.client, *load.optional)
+        )
         made.append(
             contract.TrialJob(
                 index=index,
                 counted=index >= settings.warmups,
                 argv=argv,
+                optional=tuple(optional),
                 log=f"client-{number}.log",
                 result=f"client-{number}.json" if spec.workload.writes_result else None,
                 seed=seed,
             )
         )
     return tuple(made)
+
+
+def _dataset(path: str) -> str:
+    """Where a container sees the task's data set; its name stays, for clients that go by the suffix."""
+    return f"/isobench/dataset/{Path(path).name}"
 
 
 def _hub(spec: JobSpec, settings: Settings) -> dict[str, str]:
@@ -132,6 +147,8 @@ def _mounts(spec: JobSpec, settings: Settings) -> list[Mount]:
         mounts.append(Mount(Path(settings.model_cache), _CACHE, read_only=spec.hub != "online"))
     if spec.wheels:
         mounts.append(Mount(Path(spec.wheels), "/wheels"))
+    if spec.dataset:
+        mounts.append(Mount(Path(spec.dataset), _dataset(spec.dataset)))
     for volume in settings.container.volumes:
         source, target, *mode = volume.split(":")
         mounts.append(Mount(Path(source), target, read_only="ro" in mode))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 from isobench_tui.campaign.files import exists
 from isobench_tui.campaign.models import JobSpec, Settings
@@ -36,6 +37,8 @@ def check(workspace: Workspace, spec: JobSpec, settings: Settings, patch: bytes 
         places = on_host(model, settings)
         if places and not any(exists(place) for place in places):
             raise Refused("model_not_found", f"the model {model} would be {places[0]}, which does not exist")
+    if spec.dataset and not exists(Path(spec.dataset)):
+        raise Refused("harness_misconfig", f"the data set {spec.dataset} is gone since the campaign was submitted")
     absent = secrets.missing(settings.secrets)
     if absent:
         raise Refused(
