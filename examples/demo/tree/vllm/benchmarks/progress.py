@@ -14,6 +14,7 @@ class Progress:
         self.label = label + ": " if label else ""
         self.enabled = enabled
         self.done = 0
+        self.note = ""
         self._start = time.monotonic()
         self._drawn = self._start
         if enabled:
@@ -38,6 +39,7 @@ class Progress:
         seconds = time.monotonic() - self._start
         share = self.done / self.total if self.total else 1.0
         rate = "%.2fit/s" % (self.done / seconds) if self.done and seconds > 0 else "?it/s"
+        rate += ", " + self.note if self.note else ""
         bar = ("#" * int(share * 10)).ljust(10)
         left = _clock(seconds / share - seconds) if share else "?"
         sys.stderr.write(
