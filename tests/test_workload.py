@@ -310,16 +310,9 @@ def test_two_models_and_an_override_contradict() -> None:
     assert "m/new" in rejected("vllm bench serve --model m/old", model="m/else", overrides=[ROW])
 
 
-def test_old_clients_can_be_spared_options() -> None:
-    argv = client("python benchmarks/benchmark_serving.py --model m", result_json=False)
-    assert argv == ("python", "benchmarks/benchmark_serving.py", "--model", MODEL, "--port", PORT, "--seed", SEED)
-    argv = client("vllm bench serve --model m", ready_check=False)
-    assert "--ready-check-timeout-sec" not in argv
+def test_a_ready_check_of_ones_own_stays() -> None:
     argv = client("vllm bench serve --model m --ready-check-timeout-sec 5")
     assert argv[5:7] == ("--ready-check-timeout-sec", "5")
-    workload, _ = built("vllm bench latency --model m", result_json=False)
-    assert not workload.writes_result
-    assert workload.client == ("vllm", "bench", "latency", "--model", MODEL)
 
 
 def test_a_script_of_another_name_needs_a_mode() -> None:

@@ -206,8 +206,6 @@ class _Expander:
             decided=task.override,
             trials=spec.measure.trials,
             warmups=spec.measure.warmups,
-            result_json=task.result_json,
-            ready_check=task.ready_check,
             dataset=task.dataset is not None,
         )
         try:

@@ -191,8 +191,6 @@ class ContainerTable(Table):
     """Memory limit, like "200g\""""
     pids: int | None = Field(default=None, ge=16, le=4194304)
     """Limit of processes and threads: a whole number from 16"""
-    cpuset: str | None = Field(default=None, pattern=r"^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$")
-    """CPUs that the container may use, like "0-7" or "0,2,4\""""
 
 
 class ModelTable(Table):
@@ -236,6 +234,8 @@ class LaneTable(Table):
 
     gpus: list[Gpu] = []
     """A list of GPU ids, like ["0"]; empty: no GPU"""
+    cpus: str | None = Field(default=None, pattern=r"^[0-9]{1,5}(-[0-9]{1,5})?(,[0-9]{1,5}(-[0-9]{1,5})?)*$")
+    """CPUs that the lane's processes may use, like "0-7" or "0,2,4"; without it all"""
 
 
 class TimeoutsTable(Table):
@@ -316,17 +316,13 @@ class TaskOptions(Table):
     repeats: int | None = Field(default=None, ge=1, le=1000)
     """Instead of [campaign] repeats: a whole number from 1 to 1000"""
     mode: Mode | None = None
-    """"serving", "throughput" or "latency"; needed only for a script with a name of its own"""
+    """"serving", "throughput", "latency" or "prefix_caching"; needed only for a script with a name of its own"""
     dataset: Text | None = None
-    """The dataset file on this machine; its sha256 becomes part of the comparison"""
+    """The data set file on this machine, mounted in place of perf_command's --dataset-path; compared by its sha256"""
     override: bool | None = None
     """true or false: use the model override whatever version the image's vLLM has, or never"""
     hub: Literal["offline", "online"] = "offline"
     """"offline" or "online": whether the measured processes may reach the Hugging Face hub"""
-    result_json: bool = True
-    """true, or false for clients too old to write JSON (benchmark_serving.py < 0.5.1, the others < 0.4.3)"""
-    ready_check: bool = True
-    """true, or false for `vllm bench serve` < 0.10.1, which has no --ready-check-timeout-sec"""
 
 
 class TaskTable(TaskOptions):
@@ -360,7 +356,7 @@ class CampaignFile(Table):
     engine: EngineTable = EngineTable()
     """[engine] kind, host"""
     container: ContainerTable = ContainerTable()
-    """[container] shm_size, network, volumes, memory, pids, cpuset"""
+    """[container] shm_size, network, volumes, memory, pids"""
     model: ModelTable = ModelTable()
     """[model] cache, secrets"""
     env: Env = {}
@@ -372,7 +368,7 @@ class CampaignFile(Table):
     setup: list[SetupTable] = []
     """[[setup]] tables with run, and images or wheels"""
     lanes: list[LaneTable] = []
-    """[[lanes]] tables with gpus; none: one lane without a GPU"""
+    """[[lanes]] tables with gpus or cpus; none: one lane without a GPU, on all CPUs"""
     timeouts: TimeoutsTable = TimeoutsTable()
     """[timeouts] of the phases"""
     limits: LimitsTable = LimitsTable()

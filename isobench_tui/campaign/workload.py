@@ -56,8 +56,6 @@ class Request:
     """The task's `override`."""
     trials: int = 1
     warmups: int = 0
-    result_json: bool = True
-    ready_check: bool = True
     dataset: bool = False
     """The task names a data set file: the client is told where it is mounted."""
 
@@ -82,10 +80,7 @@ def build(perf_command: str, request: Request, notes: Notes) -> Workload:
         _name_unknown(client, request, notes)
         _check_lengths(command, request, notes)
     client, seeds = _seeded(client, command.mode, request)
-    writes = request.result_json and command.mode != "prefix_caching"
-    if writes:
-        client = _with_result(client, command.mode)
-    client = _with_ready_check(client, command, request)
+    client = _with_ready_check(_with_result(client, command.mode), command)
     _check_releases(command, request, notes)
     env = {**request.env, **command.env}
     if "CUDA_VISIBLE_DEVICES" in env:
@@ -103,7 +98,7 @@ def build(perf_command: str, request: Request, notes: Notes) -> Workload:
         seeds=seeds,
         asked=_asked(command),
         output_tokens=_output_tokens(command),
-        writes_result=writes,
+        writes_result=command.mode != "prefix_caching",
     )
 
 
@@ -286,15 +281,17 @@ def _with_dataset(found: list[Option], request: Request, notes: Notes) -> list[O
 
 
 def _with_result(found: list[Option], mode: Mode) -> list[Option]:
+    if mode == "prefix_caching":  # it only prints
+        return found
     if mode != "serving":
         return put(found, "--output-json", RESULT)
     found = put(flag(found, "--save-result"), "--result-dir", RUN)
     return put(found, "--result-filename", RESULT.rsplit("/", 1)[-1])
 
 
-def _with_ready_check(found: list[Option], command: Command, request: Request) -> list[Option]:
+def _with_ready_check(found: list[Option], command: Command) -> list[Option]:
     name = "--ready-check-timeout-sec"
-    if command.mode != "serving" or not command.cli or not request.ready_check or last(found, name):
+    if command.mode != "serving" or not command.cli or last(found, name):
         return found
     return put(found, name, str(READY_CHECK_S))
 
