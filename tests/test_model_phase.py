@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 from bench import DEADLINE_S, GRACE, A, B, Bench, C, bench_at, task, until
+from demotree import TREE
+from dockerd import Host
 from hub import Hub
 
 from isobench_tui.campaign.repos import WEIGHTS
@@ -159,6 +161,46 @@ def test_a_model_is_pinned_fetched_with_progress_and_found_again(bench: Bench, h
     exported = json.loads(bench.cli("export", "--format", "json").stdout)
     assert commit in json.dumps(exported)
     bench.assert_nothing_left()
+
+
+def test_the_demos_tree_runs_with_a_model_of_the_hub(bench: Bench, hub: Hub, cache: Path) -> None:
+    commit = hub.add(MODEL, FILES)
+    command = (
+        f"vllm bench serve --model {MODEL} --dataset-name random --random-input-len 8 --random-output-len 8 "
+        "--ignore-eos --num-prompts 8"
+    )
+    path = campaign(bench, cache, task(A, command), campaign='arms = ["baseline"]\nsimulated = true')
+    path.write_text(path.read_text().replace('baseline = "tree"', f'baseline = "{TREE}"'))
+    bench.cli("run", path)
+    (attempt,) = attempts(bench)
+    assert (attempt["outcome"], attempt["valid"]) == ("success", 1)
+    assert (attempt["model_used"], attempt["model_revision"]) == (MODEL, commit)
+    bench.assert_nothing_left()
+
+
+@pytest.mark.docker
+def test_a_container_reads_the_cache_and_cannot_write_it(
+    bench: Bench, hub: Hub, cache: Path, docker_host: Host
+) -> None:
+    commit = hub.add(MODEL, FILES)
+    root = "/opt/isobench-demo"
+    tree = {f"{root}/{p.relative_to(TREE)}": p.read_bytes() for p in TREE.rglob("*.py")}
+    docker_host.image("isobench-test/model-phase", [tree], extra=[f"ENV PYTHONPATH={root}", f"WORKDIR {root}"])
+    snapshot = f"/root/.cache/huggingface/hub/models--acme--tiny/snapshots/{commit}"
+    one = task(A, COMMAND.format(MODEL))
+    path = bench.write(one, campaign='arms = ["baseline"]\nsimulated = true', limits=model_table(cache))
+    text = path.read_text().replace('baseline = "tree"', 'baseline = "isobench-test/model-phase"')
+    text = text.replace('kind = "process"', f'kind = "docker"\nhost = "{docker_host.url}"')
+    text = text.replace(f"[[lanes]]\ngpus = ['{bench.lane}']\n", "")
+    # The container's root has no right over files of others but that to pass them by: the links must lead somewhere.
+    proof = f"test $(wc -c < {snapshot}/model-00001-of-00002.safetensors) = {len(SHARD) + 1}"
+    path.write_text(f"{text}[[setup]]\nrun = '{proof} && ! touch /root/.cache/huggingface/hub/mine'\n")
+    bench.cli("run", path)
+    (attempt,) = attempts(bench)
+    assert (attempt["outcome"], attempt["model_revision"]) == ("success", commit)
+    job = json.loads((bench.workspace.run_dir(attempt["id"]) / "job.json").read_text())
+    assert (job["env"]["HF_HUB_OFFLINE"], job["env"]["HF_HOME"]) == ("1", "/root/.cache/huggingface")
+    assert not (cache / "hub" / "mine").exists()
 
 
 def moving(bench: Bench, least: int) -> dict[str, Any]:
