@@ -1,9 +1,4 @@
-"""A private workspace with small campaigns on the process engine, driven through the command line as a user would.
-
-The "image" is a tree of a few files that speaks vLLM's command lines and does what the task's env says:
-GATE  the client writes GATE.reached, then waits for the file GATE;  SAY  the client prints it first;
-FAKE  what goes wrong: fail, hang, silent, setup-hang, server-hang, server-crash, no-metrics, escape.
-"""
+"""A private workspace with small campaigns on the process engine, driven through the command line as a user would."""
 
 from __future__ import annotations
 
@@ -22,14 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import benchtree
+from benchtree import SERVING, THROUGHPUT
+
 from isobench_tui.campaign.load import load
 from isobench_tui.engine import procs
-from isobench_tui.engine.process import LOCKS
+from isobench_tui.engine.hostlock import LOCKS
 from isobench_tui.store import attempts, commands, db, query
 from isobench_tui.store.answer import Answer
 from isobench_tui.store.workspace import Workspace
 
 T = TypeVar("T")
+
+__all__ = ["SERVING", "THROUGHPUT", "Bench", "bench_at", "task", "until"]
 
 
 def name_of(row: sqlite3.Row) -> str:
@@ -40,120 +40,10 @@ def name_of(row: sqlite3.Row) -> str:
 
 REPO = Path(__file__).resolve().parents[1]
 DEADLINE_S = 60.0
+LOCKS = Path("/tmp/isobench-locks")
+"""Where the process engine keeps the mutexes of lanes."""
 A, B, C, D = (char * 40 for char in "abcd")
 """Commits; the parent of each is its digits with a 1 in front."""
-
-_COMMON = '''"""SIMULATED. Shared by the client and the server."""
-import os, sys, time
-
-FAKE = os.environ.get("FAKE", "")
-
-
-def option(name, default=None):
-    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
-
-
-def gate():
-    path = os.environ.get("GATE")
-    if path:
-        open(path + ".reached", "w").close()
-        while not os.path.exists(path):
-            time.sleep(0.02)
-'''
-
-_CLIENT = '''"""SIMULATED client."""
-import json, os, subprocess, sys, time
-
-from vllm.fake import FAKE, gate, option
-
-print(os.environ.get("SAY", "SIMULATED client"), flush=True)
-gate()
-if FAKE == "fail":
-    sys.exit("RuntimeError: broken on purpose")
-if FAKE == "hang":
-    while True:
-        print("still at it", flush=True)
-        time.sleep(0.1)
-if FAKE == "silent":
-    time.sleep(600)
-if FAKE == "no-metrics":
-    sys.exit(0)
-if FAKE == "escape":  # a child that forgets its parent and its group
-    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
-'''
-
-_THROUGHPUT = (
-    _CLIENT
-    + """
-print("Throughput: 4.00 requests/s, 64.00 total tokens/s, 32.00 output tokens/s")
-print("Total num prompt tokens:  32")
-print("Total num output tokens:  32", flush=True)
-with open(option("--output-json"), "w") as file:
-    json.dump({"elapsed_time": 1.0, "num_requests": 4, "total_num_tokens": 64, "requests_per_second": 4.0,
-               "tokens_per_second": 64.0}, file)
-"""
-)
-
-_SERVING = (
-    _CLIENT
-    + """
-rows = [("Successful requests:", 4), ("Failed requests:", 0), ("Benchmark duration (s):", 1.0),
-        ("Total input tokens:", 32), ("Total generated tokens:", 32), ("Request throughput (req/s):", 4.0),
-        ("Output token throughput (tok/s):", 32.0), ("Total token throughput (tok/s):", 64.0)]
-print("{s:{c}^{n}}".format(s=" Serving Benchmark Result ", n=50, c="="))
-for label, value in rows:
-    print(("{:<40} {:<10.2f}" if isinstance(value, float) else "{:<40} {:<10}").format(label, value))
-print("=" * 50, flush=True)
-"""
-)
-
-_SERVER = '''"""SIMULATED server."""
-import http.server, json, os, sys, time
-
-from vllm.fake import FAKE, option
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = b""
-        if self.path == "/v1/models":
-            body = json.dumps({"data": [{"id": option("--model")}]}).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-
-print("SIMULATED server", flush=True)
-if FAKE == "server-crash":
-    sys.exit("ValueError: this model does not load")
-if FAKE == "server-hang":
-    time.sleep(600)
-http.server.ThreadingHTTPServer(("127.0.0.1", int(option("--port"))), Handler).serve_forever()
-'''
-
-FILES = {
-    "vllm/__init__.py": "",
-    "vllm/version.py": '__version__ = "0.5.3"\n',
-    "vllm/fake.py": _COMMON,
-    "vllm/engine.py": "RATE = 100\n",
-    "vllm/entrypoints/__init__.py": "",
-    "vllm/entrypoints/openai/__init__.py": "",
-    "vllm/entrypoints/openai/api_server.py": _SERVER,
-    "benchmarks/benchmark_throughput.py": _THROUGHPUT,
-    "benchmarks/benchmark_serving.py": _SERVING,
-}
-
-THROUGHPUT = "python benchmarks/benchmark_throughput.py --model m --input-len 8 --output-len 8 --num-prompts 4"
-SERVING = "python benchmarks/benchmark_serving.py --model m --num-prompts 4"
-
-PATCH = """diff --git a/vllm/engine.py b/vllm/engine.py
---- a/vllm/engine.py
-+++ b/vllm/engine.py
-@@ -1 +1 @@
--RATE = 100
-+RATE = 300
-"""
 
 
 def until(condition: Callable[[], T], what: str, seconds: float = DEADLINE_S) -> T:
@@ -225,13 +115,7 @@ class Bench:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
         self._started: list[subprocess.Popen[bytes]] = []
-        tree = root / "tree"
-        for name, text in FILES.items():
-            path = tree / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        (root / "faster.diff").write_text(PATCH)
-        (root / "empty.diff").write_text("")
+        benchtree.make(root)
 
     # ------------------------------------------------------------------------------------------ campaigns
 

@@ -52,7 +52,7 @@ network  = "none"
 volumes  = ["/ephemeral/datasets:/data:ro"]
 memory = "200g"
 pids = 4096
-cpuset = "0-7"
+
 [model]
 cache = "/ephemeral/huggingface_cache"
 secrets = ["HF_TOKEN"]
@@ -179,7 +179,7 @@ def test_a_small_file_has_the_defaults(tmp_path: Path) -> None:
             "lanes[1].gpus",
             "GPU 0 is already in lanes[0]",
         ),
-        (HEAD + IMAGES + "[[lanes]]\n[[lanes]]\n" + task(), "lanes[0].gpus", "without a GPU beside others"),
+        (HEAD + IMAGES + "[[lanes]]\n[[lanes]]\n" + task(), "lanes[0].gpus", "without GPUs and CPUs of its own"),
         (HEAD + IMAGES + "[env]\nHF_TOKEN = 'x'\n" + task(), "env.HF_TOKEN", "looks like a secret"),
         (HEAD + IMAGES + "[env]\n'A B' = 'x'\n" + task(), "env.A B", "not the name of an environment variable"),
         (HEAD + IMAGES + "[server]\nargs = ['--port', '1']\n" + task(), "server.args", "--port is ours to set"),

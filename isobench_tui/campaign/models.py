@@ -132,7 +132,6 @@ class Container(Frozen):
     memory: int | None = None
     """Bytes."""
     pids: int | None = None
-    cpuset: str | None = None
 
 
 class Lane(Frozen):
@@ -140,6 +139,17 @@ class Lane(Frozen):
 
     gpus: tuple[str, ...] = ()
     """GPU ids as the container runtime knows them (index or UUID); empty: no GPU, the CPU lane."""
+    cpus: str | None = None
+    """CPUs that the lane's processes may use, as cpuset(7) lists them (`0-7,16`); None: all."""
+
+
+def cpu_ids(cpus: str) -> frozenset[int]:
+    """The numbers in a list of CPUs such as `0-7,16` (cpuset(7), "List format"). Raises ValueError."""
+    ids: set[int] = set()
+    for part in cpus.split(","):
+        first, _, last = part.partition("-")
+        ids.update(range(int(first), int(last or first) + 1))
+    return frozenset(ids)
 
 
 class Settings(Frozen):

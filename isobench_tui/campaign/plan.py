@@ -76,12 +76,15 @@ def _seconds(value: float) -> str:
 
 def _head(submission: Submission) -> list[str]:
     settings = submission.settings
-    lanes = ["GPU " + ",".join(lane.gpus) if lane.gpus else "no GPU" for lane in settings.lanes]
+    lanes = [
+        ("GPU " + ",".join(lane.gpus) if lane.gpus else "no GPU") + (f" on CPUs {lane.cpus}" if lane.cpus else "")
+        for lane in settings.lanes
+    ]
     runs = _count(settings.trials, "trial") + (
         f" after {_count(settings.warmups, 'warm-up')}" * bool(settings.warmups)
     )
     timeouts = settings.timeouts
-    shown = ("image", "setup", "server", "measure")
+    shown = ("image", *(["model"] if settings.model_cache else []), "setup", "server", "measure")
     deadlines = ", ".join(f"{name} {_seconds(getattr(timeouts, name))}" for name in shown)
     head = [
         f"campaign {submission.name}: {_count(len(submission.jobs), 'job')}, {_count(len(submission.tasks), 'task')}",

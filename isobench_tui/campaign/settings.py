@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from packaging.version import InvalidVersion, Version
 
 from isobench_tui.campaign.files import exists, local
-from isobench_tui.campaign.models import Container, Lane, Settings, Timeouts
+from isobench_tui.campaign.models import Container, Lane, Settings, Timeouts, cpu_ids
 from isobench_tui.campaign.problems import Notes
 from isobench_tui.campaign.spec import CampaignFile
 
@@ -33,9 +33,8 @@ def settings(spec: CampaignFile, base: Path, notes: Notes) -> Settings:
             volumes=tuple(_volumes(spec, base, notes)),
             memory=container.memory,
             pids=container.pids,
-            cpuset=container.cpuset,
         ),
-        lanes=tuple(Lane(gpus=tuple(lane.gpus)) for lane in spec.lanes) or (Lane(),),
+        lanes=tuple(Lane(gpus=tuple(lane.gpus), cpus=lane.cpus) for lane in spec.lanes) or (Lane(),),
         timeouts=Timeouts(**spec.timeouts.model_dump()),
         keep_images=spec.images.keep,
         same_failure=spec.limits.same_failure,
@@ -80,15 +79,33 @@ def _volumes(spec: CampaignFile, base: Path, notes: Notes) -> list[str]:
     return made
 
 
-def _check(spec: CampaignFile, notes: Notes) -> None:
+def _check_lanes(spec: CampaignFile, notes: Notes) -> bool:
+    """Lanes must not share what they measure on. Says whether any has a GPU."""
     gpus: dict[str, int] = {}
+    cpus: dict[int, int] = {}
     for index, lane in enumerate(spec.lanes):
-        if not lane.gpus and len(spec.lanes) > 1:
-            notes.error(f"lanes[{index}].gpus", "a lane without a GPU beside others", "one lane, or GPUs in each")
+        key = f"lanes[{index}]"
+        if not lane.gpus and not lane.cpus and len(spec.lanes) > 1:
+            notes.error(
+                f"{key}.gpus", "a lane without GPUs and CPUs of its own beside others", "gpus or cpus in each"
+            )
         for gpu in lane.gpus:
             if gpu in gpus:
-                notes.error(f"lanes[{index}].gpus", f"GPU {gpu} is already in lanes[{gpus[gpu]}]", "each GPU once")
+                notes.error(f"{key}.gpus", f"GPU {gpu} is already in lanes[{gpus[gpu]}]", "each GPU once")
             gpus.setdefault(gpu, index)
+        mine = cpu_ids(lane.cpus) if lane.cpus else frozenset()
+        if lane.cpus and not mine:
+            notes.error(f"{key}.cpus", f'"{lane.cpus}" has no CPU in it', 'CPUs like "0-7" or "0,2,4"')
+        for cpu in sorted(mine):
+            if cpu in cpus:
+                notes.error(f"{key}.cpus", f"CPU {cpu} is already in lanes[{cpus[cpu]}]", "each CPU once")
+                break
+            cpus[cpu] = index
+    return bool(gpus)
+
+
+def _check(spec: CampaignFile, notes: Notes) -> None:
+    gpus = _check_lanes(spec, notes)
     for index, row in enumerate(spec.model_overrides):
         try:
             Version(row.before_vllm or "0")

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from isobench_tui.campaign.models import cpu_ids
+from isobench_tui.engine import hostlock
 from isobench_tui.engine.base import EngineError, EngineUnreachable, Handle, HandleState, LaunchSpec, NameTaken
 from isobench_tui.engine.docker_api import Api, translate
 from isobench_tui.engine.job import JOB_FILE, PATCH_FILE
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 WORKSPACE_LABEL = "isobench.workspace"
 ATTEMPT_LABEL = "isobench.attempt"
 RUNDIR_LABEL = "isobench.rundir"
+GPUS_LABEL = "isobench.gpus"
+CPUS_LABEL = "isobench.cpus"
 
 ENTRYPOINT = ["python3", "-u", "/isobench/driver.py", f"/isobench/{JOB_FILE}"]
 
@@ -47,6 +51,13 @@ _STATES: dict[str, HandleState] = {
 }
 
 
+def _claims(gpus: str, cpus: str) -> frozenset[str]:
+    """What a container keeps for itself: its GPUs, or its CPUs where it has no GPU."""
+    if gpus:
+        return frozenset(f"GPU {gpu}" for gpu in gpus.split(","))
+    return frozenset(f"CPU {cpu}" for cpu in cpu_ids(cpus)) if cpus else frozenset()
+
+
 def state_of(status: str) -> HandleState:
     """Our word for the engine's container state (`created running paused restarting removing exited dead`)."""
     return _STATES.get(status, "ended")
@@ -58,6 +69,8 @@ def labels_of(spec: LaunchSpec) -> dict[str, str]:
         WORKSPACE_LABEL: spec.workspace,
         ATTEMPT_LABEL: spec.attempt,
         RUNDIR_LABEL: os.path.realpath(spec.run_dir),
+        GPUS_LABEL: ",".join(spec.gpus),
+        CPUS_LABEL: spec.cpuset or "",
     }
     return {**spec.labels, **own}
 
@@ -195,11 +208,32 @@ class Launch:
             time.sleep(0.2)
 
     def _create(self, client: Any) -> str | None:
-        """Container id; None where the name is taken, which the caller looks into."""
+        """Container id; None where the name is taken, which the caller looks into. Raises NameTaken on an overlap."""
+        spec = self._spec
+        claims = _claims(",".join(spec.gpus), spec.cpuset or "")
+        self._asked = True
+        # The name excludes equal sets; for overlapping ones look and create must be one step on this host.
+        guard = hostlock.waiting(hostlock.LOCKS, "isobench-docker") if claims else contextlib.nullcontext()
+        with guard:
+            self._check_overlap(client, claims)
+            return self._create_named(client)
+
+    def _check_overlap(self, client: Any, claims: frozenset[str]) -> None:
+        for info in client.containers(all=True, filters={"label": ATTEMPT_LABEL}) if claims else ():
+            labels: Mapping[str, str] = info["Labels"]
+            name = str((info["Names"] or ["?"])[0]).lstrip("/")
+            shared = claims & _claims(labels.get(GPUS_LABEL, ""), labels.get(CPUS_LABEL, ""))
+            if shared and name != self._spec.name and state_of(info["State"]) != "ended":
+                raise NameTaken(
+                    f"container {name} has {', '.join(sorted(shared))}",
+                    name=name,
+                    owner=labels.get(WORKSPACE_LABEL, "someone else"),
+                )
+
+    def _create_named(self, client: Any) -> str | None:
         import docker.errors
 
         spec = self._spec
-        self._asked = True
         try:
             made = client.create_container(
                 spec.image.pinned,

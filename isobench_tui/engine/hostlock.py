@@ -6,9 +6,12 @@ import contextlib
 import fcntl
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from isobench_tui.engine.base import NameTaken
+
+LOCKS = Path("/tmp/isobench-locks")  # noqa: S108 - every user of the host must meet here; the locks hold no data of worth
 
 
 def acquire(folder: Path, name: str, workspace: str, attempt: str) -> int:
@@ -27,6 +30,17 @@ def acquire(folder: Path, name: str, workspace: str, attempt: str) -> int:
         os.close(fd)
         raise
     return fd
+
+
+@contextlib.contextmanager
+def waiting(folder: Path, name: str) -> Iterator[None]:
+    """Hold `name` for a moment; waits for whoever has it."""
+    fd = os.open(_made(folder, name), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def holder(folder: Path, name: str) -> dict[str, str]:

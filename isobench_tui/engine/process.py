@@ -1,7 +1,7 @@
 """The engine for hosts without containers: the driver as a local process tree, an image as a folder that is copied.
 
 Against hostile code it is best effort: the measured processes run as the operator. `mounts`, `network`, `shm_size`,
-`memory`, `pids` and `cpuset` of a LaunchSpec need a container and have no effect here.
+`memory` and `pids` of a LaunchSpec need a container and have no effect here.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+from isobench_tui.campaign.models import cpu_ids
 from isobench_tui.engine import hostlock, procs
 from isobench_tui.engine.base import (
     DiskFull,
@@ -36,7 +37,6 @@ from isobench_tui.engine.job import DRIVER, JOB_FILE
 from isobench_tui.engine.record import RECORD, Record, claimed_code, read_record, started, write_record
 
 DRIVER_LOG = "driver.log"
-LOCKS = Path("/tmp/isobench-locks")  # noqa: S108 - every user of the host must meet here; the locks hold no data of worth
 _PASSED = ("PATH", "HOME", "LANG")
 
 
@@ -49,7 +49,7 @@ class ProcessEngine:
 
     kind: Literal["docker", "process"] = "process"
 
-    def __init__(self, workspace: Path, locks: Path = LOCKS) -> None:
+    def __init__(self, workspace: Path, locks: Path = hostlock.LOCKS) -> None:
         self._workspace = workspace.resolve()
         self._locks = locks
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -168,8 +168,10 @@ class ProcessEngine:
         return record.handle("running" if record.alive else "ended")
 
     async def _lock_all(self, spec: LaunchSpec) -> list[int]:
-        """Lock each GPU of its own, so that overlapping sets exclude each other; without GPUs the name itself."""
-        names = sorted({f"isobench-gpu-{gpu}" for gpu in spec.gpus}) or [spec.name]
+        """Lock each GPU, or else each CPU, so that overlapping sets exclude each other; without either, the name."""
+        cpus = cpu_ids(spec.cpuset) if spec.cpuset and not spec.gpus else ()
+        names = sorted({f"isobench-gpu-{gpu}" for gpu in spec.gpus} | {f"isobench-cpu-{cpu}" for cpu in cpus})
+        names = names or [spec.name]
         fds: list[int] = []
         try:
             for name in names:
@@ -243,6 +245,15 @@ class ProcessEngine:
             raise EngineError(f"the driver cannot be started: {error}") from error
         finally:
             os.close(log)
+        if spec.cpuset:
+            # right after the spawn, long before the driver has children, which inherit it
+            try:
+                os.sched_setaffinity(child.pid, cpu_ids(spec.cpuset))
+            except ProcessLookupError:
+                pass
+            except OSError as error:
+                child.kill()
+                raise EngineError(f"CPUs {spec.cpuset}: {error}") from error
         record = started(record, child.pid)
         self._children[record.handle_id] = child
         write_record(record)

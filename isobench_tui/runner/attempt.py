@@ -16,7 +16,7 @@ from isobench_tui.engine.job import JOB_FILE, PATCH_FILE
 from isobench_tui.runner import collect, faults, jobfile, keep, models, preflight
 from isobench_tui.runner.follow import Follower
 from isobench_tui.runner.pulls import PullReporter
-from isobench_tui.runner.services import Services, container_name
+from isobench_tui.runner.services import Services
 from isobench_tui.store import attempts, db, events, live
 from isobench_tui.store.attempts import Ending
 from isobench_tui.store.clock import now
@@ -53,7 +53,7 @@ class Order:
     patch: bytes | None
 
     @property
-    def gpus(self) -> Lane:
+    def own_lane(self) -> Lane:
         return self.settings.lanes[self.lane] if self.lane < len(self.settings.lanes) else self.settings.lanes[0]
 
 
@@ -144,8 +144,8 @@ class Attempt:
         if not image.present:
             reporter = PullReporter(self.services.writer, self.id, image.ref)
             async with reporter:
-                image = await self.services.engine.fetch(image, reporter.update)
-            brought_by = self.id
+                image, first = await self.services.pulls.fetch(self.services.engine, image, reporter.update)
+            brought_by = self.id if first else None
         await self.services.writer.run(
             attempts.seen_image, image.ref, image.pinned, image.digest, image.id, image.size, brought_by
         )
@@ -165,11 +165,7 @@ class Attempt:
         self.run_dir.write(JOB_FILE, job.model_dump_json(indent=1).encode())
         if order.patch is not None:
             self.run_dir.write(PATCH_FILE, order.patch)
-        lane = order.gpus
-        name = container_name(lane)
-        spec = jobfile.launch_spec(
-            self.services, self.id, name, order.spec, order.settings, lane.gpus, image, tree
-        )  # fmt: skip
+        spec = jobfile.launch_spec(self.services, self.id, order.spec, order.settings, order.own_lane, image, tree)
 
         async def launch() -> Handle:
             told = False

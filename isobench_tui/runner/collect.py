@@ -10,6 +10,7 @@ import sqlite3
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from isobench_tui.campaign import patchlint
 from isobench_tui.engine.base import EngineError, Exit, Handle
 from isobench_tui.engine.job import INSPECT_FILE, SERVER_LOG, SETUP_LOG
 from isobench_tui.results.classes import blame_for
@@ -89,7 +90,8 @@ def without_files(facts: HostFacts) -> Ending:
 def decide(connection: sqlite3.Connection, attempt: str, ending: Ending, max_attempts: int) -> Ending:
     """Apply the retry policy with the counters of the job as they are now."""
     row = connection.execute(
-        "SELECT a.stop, j.counted, j.interruptions FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = ?",
+        "SELECT a.stop, a.job_id, j.counted, j.interruptions FROM attempts a JOIN jobs j ON j.id = a.job_id "
+        "WHERE a.id = ?",
         (attempt,),
     ).fetchone()
     decision = policy.decide(
@@ -98,8 +100,22 @@ def decide(connection: sqlite3.Connection, attempt: str, ending: Ending, max_att
         counted=row["counted"],
         interruptions=row["interruptions"],
         max_attempts=max_attempts,
+        told=_told(connection, row["job_id"], ending.verdict),
     )
     return replace(ending, fate=decision.fate, counts=decision.counts)
+
+
+def _told(connection: sqlite3.Connection, job: str, verdict: Verdict) -> int:
+    """Attempts of the job, this one included, whose class is a fault of the machine by the word of a log alone."""
+    found = verdict.diagnosis
+    if found is None or found.evidence is None or not found.evidence.file.endswith(".log"):
+        return 0
+    rows = connection.execute(
+        "SELECT d.failure FROM diagnoses d JOIN attempts a ON a.id = d.attempt_id "
+        "WHERE a.job_id = ? AND d.file LIKE '%.log' AND NOT a.counts",
+        (job,),
+    )
+    return 1 + sum(policy.RULES.get(row["failure"], policy.DEFAULT).pauses for row in rows)
 
 
 def pause_queue(connection: sqlite3.Connection, order: Order, ending: Ending) -> None:
@@ -183,6 +199,7 @@ def _judge(
             cancelled=facts.stopped and not ended_itself,
             interrupted=facts.interrupted is not None or lost or _cut_off(seen, exit_),
             patched=order.patch is not None,
+            patch_files=patchlint.read(order.patch).paths if order.patch is not None else (),
             min_window_s=order.settings.min_window_s,
         )
     )

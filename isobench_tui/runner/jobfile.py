@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from isobench_tui.campaign.models import SEED, JobSpec, Settings
+from isobench_tui.campaign.models import SEED, JobSpec, Lane, Settings
 from isobench_tui.engine import job as contract
 from isobench_tui.engine.base import ImageInfo, LaunchSpec, Mount
-from isobench_tui.runner.services import Services
+from isobench_tui.runner.services import Services, container_name
 from isobench_tui.store import secrets
 
 TRIAL = "{isobench:trial}"
@@ -77,25 +77,30 @@ def files(job: contract.DriverJob) -> tuple[str, ...]:
 
 
 def launch_spec(
-    services: Services, attempt: str, name: str, spec: JobSpec, settings: Settings, lane_gpus: tuple[str, ...],
-    image: ImageInfo, tree: Path | None,
-) -> LaunchSpec:  # fmt: skip
+    services: Services,
+    attempt: str,
+    spec: JobSpec,
+    settings: Settings,
+    lane: Lane,
+    image: ImageInfo,
+    tree: Path | None,
+) -> LaunchSpec:
     """What the engine creates."""
     box = settings.container
     return LaunchSpec(
         attempt=attempt,
         workspace=services.uuid,
-        name=name,
+        name=container_name(lane),
         image=image,
         run_dir=services.workspace.run_dir(attempt),
         tree=tree,
         mounts=tuple(_mounts(spec, settings)),
-        gpus=lane_gpus,
+        gpus=lane.gpus,
         network=box.network,
         shm_size=box.shm_size,
         memory=box.memory,
         pids=box.pids,
-        cpuset=box.cpuset,
+        cpuset=lane.cpus,
     )
 
 

@@ -5,57 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from isobench_tui.results.models import Verdict
+from isobench_tui.results.rules import TABLE, Retry
 from isobench_tui.store.attempts import Done, Fate, Held, Requeue, Skipped
 
 MAX_INTERRUPTIONS = 3
 """After that many the job is held: something about it ends its runner or its container."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """What a failure class does to its job and to the queue."""
+MAX_TOLD = 3
+"""Attempts of one job that may pause the queue on the word of a log alone: measured code can print anything."""
 
-    attempts: int = 1
-    """Counted attempts that a job may spend on it, the campaign's max_attempts permitting."""
-    pauses: bool = False
-    """A fault of the machine, not of the job: the queue pauses, the job burns nothing and is tried again."""
-    repeats: bool = True
-    """Counts towards `same_failure`: seen over different tasks it points at the harness, not at a patch."""
-
-
-_PATCH = Rule(repeats=False)
-_MACHINE = Rule(pauses=True, repeats=False)
-_TWICE = Rule(attempts=2)
-
-RULES: dict[str, Rule] = {
-    "disk_full": _MACHINE,
-    "engine_error": _MACHINE,
-    "pull_failed": _MACHINE,
-    "gpu_lost": _MACHINE,
-    "gpu_busy_leaked": _MACHINE,
-    "driver_mismatch": _MACHINE,
-    "patch_empty": _PATCH,
-    "patch_not_applied": _PATCH,
-    "patch_not_compiled": _PATCH,
-    "image_missing": Rule(),
-    "gated_auth": Rule(),
-    "model_not_found": Rule(),
-    "env_broken": Rule(),
-    "bench_script_missing": Rule(),
-    "bench_script_deprecated": Rule(),
-    "harness_misconfig": Rule(),
-    "port_in_use": _TWICE,
-    "host_oom": _TWICE,
-    "server_crash": _TWICE,
-    "server_timeout": _TWICE,
-    "client_failed": _TWICE,
-    "no_metrics": _TWICE,
-    "timeout": _TWICE,
-    "unknown": Rule(attempts=3),
-}
+RULES: dict[str, Retry] = {rule.failure: rule.retry for rule in TABLE}
 """A class that is not here is not retried."""
 
-DEFAULT = Rule()
+DEFAULT = Retry()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +30,13 @@ class Decision:
     """The queue pauses until a probe succeeds."""
 
 
-def decide(verdict: Verdict, *, stop: str | None, counted: int, interruptions: int, max_attempts: int) -> Decision:
+def decide(
+    verdict: Verdict, *, stop: str | None, counted: int, interruptions: int, max_attempts: int, told: int = 0
+) -> Decision:
     """What becomes of a job whose attempt ended so.
 
-    `stop` is the operator's wish; `counted` and `interruptions` are the job's own, without this attempt.
+    `stop` is the operator's wish; `counted` and `interruptions` are the job's own, without this attempt. `told`: its
+    attempts, this one included, that a fault of the machine ended which only a log of the measured code tells of.
     """
     if verdict.outcome == "success":
         return Decision(Done(), counts=True)
@@ -86,7 +52,7 @@ def decide(verdict: Verdict, *, stop: str | None, counted: int, interruptions: i
         return Decision(Requeue("front", "interrupted"), counts=False)
     failure = verdict.diagnosis.failure if verdict.diagnosis else "unknown"
     rule = RULES.get(failure, DEFAULT)
-    if rule.pauses:
+    if rule.pauses and told <= MAX_TOLD:
         return Decision(Requeue("front", failure), counts=False, pause=True)
     if counted + 1 < min(rule.attempts, max_attempts):
         return Decision(Requeue("behind", f"retry after {failure}"), counts=True)

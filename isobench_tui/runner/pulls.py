@@ -4,14 +4,60 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from isobench_tui.engine.base import PullProgress
+from isobench_tui.engine.base import Engine, ImageInfo, PullProgress
 from isobench_tui.runner.meter import Meter
 from isobench_tui.runner.writer import Writer
 from isobench_tui.store import events, live
 
 EVERY_S = 0.5
+
+Progress = Callable[[PullProgress], None]
+
+
+class SharedPulls:
+    """Pulls that are going on, by pinned reference: lanes that need the same image wait for one pull.
+
+    A pull is cancelled when the last lane that waits for it is.
+    """
+
+    def __init__(self) -> None:
+        self._going: dict[str, _Pull] = {}
+
+    async def fetch(self, engine: Engine, image: ImageInfo, on_progress: Progress) -> tuple[ImageInfo, bool]:
+        """The image once it is present, and whether this call began the pull. Raises EngineError."""
+        pull = self._going.get(image.pinned)
+        first = pull is None
+        if pull is None:
+            pull = self._going[image.pinned] = _Pull()
+            pull.task = asyncio.create_task(engine.fetch(image, pull.tell))
+            pull.task.add_done_callback(lambda _: self._forget(image.pinned, pull))
+        assert pull.task is not None
+        pull.listeners.append(on_progress)
+        try:
+            return replace(await asyncio.shield(pull.task), ref=image.ref), first
+        finally:
+            pull.listeners.remove(on_progress)
+            if not pull.listeners:
+                self._forget(image.pinned, pull)  # who comes now needs a pull that is not on its way out
+                pull.task.cancel()
+
+    def _forget(self, key: str, pull: _Pull) -> None:
+        if self._going.get(key) is pull:
+            del self._going[key]
+
+
+@dataclass(slots=True)
+class _Pull:
+    task: asyncio.Task[ImageInfo] | None = None
+    listeners: list[Progress] = field(default_factory=list)
+
+    def tell(self, progress: PullProgress) -> None:
+        for listener in self.listeners:
+            listener(progress)
 
 
 class PullReporter:

@@ -14,6 +14,7 @@ from isobench_tui.campaign.models import JobSpec, Settings
 from isobench_tui.engine.base import Engine, EngineError
 from isobench_tui.runner import breaker, monitor, recovery
 from isobench_tui.runner.attempt import Attempt, Order
+from isobench_tui.runner.pulls import SharedPulls
 from isobench_tui.runner.services import Services, container_name, make_engine
 from isobench_tui.runner.writer import Writer
 from isobench_tui.store import attempts, commands, db, events, live, query
@@ -42,6 +43,7 @@ class Scheduler:
     _engine_text: str = ""
     _lanes: dict[int, tuple[Attempt, asyncio.Task[None]]] = field(default_factory=dict)
     _probing: bool = False
+    _pulls: SharedPulls = field(default_factory=SharedPulls)
     _state: str = "starting"
     _recover_at: float | None = 0.0
     """When to square the store with the engine, on the monotonic clock; None once that is done."""
@@ -173,7 +175,7 @@ class Scheduler:
             if self._engine is not None:
                 await self._engine.close()
             self._engine, self._engine_key = make_engine(settings, self.workspace), key
-        return Services(self.workspace, self.uuid, self.writer, self._engine)
+        return Services(self.workspace, self.uuid, self.writer, self._engine, self._pulls)
 
     async def _recovered(self) -> bool:
         """Whether we know what the engine holds. While it does not answer nothing starts, but commands are obeyed."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from isobench_tui.campaign.models import Lane, Settings
 from isobench_tui.engine.base import Engine
+from isobench_tui.runner.pulls import SharedPulls
 from isobench_tui.runner.writer import Writer
 from isobench_tui.store.workspace import Workspace
 
@@ -17,6 +18,7 @@ class Services:
     """Of the workspace: the label by which our containers are known."""
     writer: Writer
     engine: Engine
+    pulls: SharedPulls
 
 
 def make_engine(settings: Settings, workspace: Workspace) -> Engine:
@@ -31,5 +33,7 @@ def make_engine(settings: Settings, workspace: Workspace) -> Engine:
 
 
 def container_name(lane: Lane) -> str:
-    """The engine-wide mutex of a lane's GPUs."""
-    return f"isobench-gpu-{'-'.join(sorted(lane.gpus))}" if lane.gpus else "isobench-cpu"
+    """The engine-wide mutex of a lane's GPUs, or of its CPUs where it has none."""
+    if lane.gpus:
+        return f"isobench-gpu-{'-'.join(sorted(lane.gpus))}"
+    return f"isobench-cpu-{lane.cpus.replace(',', '_')}" if lane.cpus else "isobench-cpu"
