@@ -326,12 +326,12 @@ def _startup(name: str) -> AttemptFacts:
 @pytest.mark.parametrize(
     ("name", "wanted", "words"),
     [
-        ("rope_unknown", "server_crash", "Unknown RoPE scaling type llama9"),
-        ("arch_unknown", "server_crash", "Model architectures"),
-        ("corrupt_weights", "server_crash", "SafetensorError"),
-        ("kv_cache_too_small", "server_crash", "KV cache is needed"),
-        ("patch_nameerror_model", "server_crash", "undefined_helper"),
-        ("patch_import_error", "server_crash", "fast_paths"),
+        ("rope_unknown", "model_unsupported", "Unknown RoPE scaling type llama9"),
+        ("arch_unknown", "model_unsupported", "Model architectures"),
+        ("corrupt_weights", "model_not_found", "SafetensorError"),
+        ("kv_cache_too_small", "harness_misconfig", "KV cache is needed"),
+        ("patch_nameerror_model", "env_broken", "undefined_helper"),
+        ("patch_import_error", "env_broken", "fast_paths"),
         ("live_port_in_use_by_vllm.server", "port_in_use", "Address already in use"),
     ],
 )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from isobench_tui.campaign.models import JobSpec, Settings
 from isobench_tui.results.classes import DEFAULT_BLAME
-from isobench_tui.results.models import Diagnosis, Flag, Outcome, Verdict
+from isobench_tui.results.models import Diagnosis, Evidence, Flag, Outcome, Verdict
 from isobench_tui.runner import breaker, policy
 from isobench_tui.runner.attempt import Order
 from isobench_tui.runner.collect import decide, pause_queue
@@ -29,9 +29,16 @@ ONCE = [
     "env_broken",
     "bench_script_missing",
     "bench_script_deprecated",
+    "bench_arg_incompatible",
     "harness_misconfig",
+    "model_unsupported",
+    "multi_gpu_required",
+    "gpu_oom_capacity",
+    "quoting",
+    "parse_error",
 ]
-PATCH = ["patch_empty", "patch_not_applied", "patch_not_compiled"]
+PATCH = ["patch_empty", "patch_not_applied", "patch_not_compiled", "patch_crash"]
+ENDED = ["cancelled", "interrupted"]
 TWICE = ["port_in_use", "host_oom", "server_crash", "server_timeout", "client_failed", "no_metrics", "timeout"]
 STOPS = [None, "stop", "skip", "cancel", "pause"]
 
@@ -67,8 +74,8 @@ def test_how_often_a_class_is_tried(classes: list[str], tries: int | None) -> No
 
 
 def test_the_table_and_the_list_of_classes_know_each_other() -> None:
-    assert sorted(policy.RULES) == sorted(MACHINE + ONCE + PATCH + TWICE + ["unknown"])
-    assert set(DEFAULT_BLAME) - set(policy.RULES) == {"cancelled", "interrupted"}
+    assert sorted(policy.RULES) == sorted(MACHINE + ONCE + PATCH + TWICE + ENDED + ["unknown"])
+    assert set(DEFAULT_BLAME) == set(policy.RULES)
 
 
 def test_max_attempts_of_the_campaign_is_the_last_word() -> None:
@@ -153,7 +160,7 @@ def end(bench: Bench, name: str, verdict: Verdict, stop: str | None = None) -> E
     """An attempt from its start to its end, as the runner writes it."""
     attempt = bench.begin(name)
     job = bench.job(name)
-    spec = JobSpec.model_validate_json(job["spec"])
+    spec = JobSpec.model_validate_json(bench.rows("SELECT spec FROM jobs WHERE id = ?", job["id"])[0]["spec"])
     settings = Settings.model_validate_json(bench.rows("SELECT settings FROM campaigns")[0]["settings"])
     order = Order(attempt, job["id"], job["task_id"], spec, settings, 0, None)
     with contextlib.closing(bench.store()) as connection, db.transaction(connection):
@@ -206,6 +213,15 @@ def test_a_fault_of_the_machine_pauses_the_queue_and_burns_no_job(bench: Bench) 
     assert [row["text"] for row in told] == ["the queue paused itself: disk_full: because; looking again in 5 s"]
     bench.command("resume")
     assert state(bench) is None
+
+
+def test_measured_code_cannot_pause_the_queue_for_ever(bench: Bench) -> None:
+    proof = Evidence("server.log", 3, "OSError: [Errno 28] No space left on device")
+    printed = Verdict("failed", diagnosis=Diagnosis("disk_full", "infra", "because", proof))
+    fates = [end(bench, "a:baseline#1", printed).fate for _ in range(4)]
+    assert fates == [Requeue("front", "disk_full")] * 3 + [Done()]
+    job = bench.job("a:baseline#1")
+    assert (job["state"], job["failure"], job["counted"]) == ("done", "disk_full", 1)
 
 
 def test_a_skipped_job_does_not_pause_the_queue(bench: Bench) -> None:

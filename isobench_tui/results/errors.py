@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Literal
 
 from isobench_tui.results.models import Evidence
-from isobench_tui.results.text import LogBytes, clean, clip, lines, pieces
+from isobench_tui.results.text import MAX_PIECE, LogBytes, clean, clip, lines
 
 MAX_TEXT = 1000
 """Characters of a log line that evidence quotes."""
 KEEP = 50
-"""Error lines kept of each rank: a log may hold millions."""
+"""Error lines kept of each rank, half of them the first ones, half the last: a log may hold millions."""
+TRACEBACK = 64 * 1024
+"""Bytes before an exception in which its traceback is looked for."""
+_BLOCK = 4 * 1024 * 1024
+"""Bytes that are searched at once."""
 
 Source = Literal["worker", "engine", "other"]
 Kind = Literal["exception", "message", "symptom"]
@@ -28,11 +33,15 @@ class ErrorLine:
     source: Source
     kind: Kind
     """`exception`: a traceback's last line; `message`: another error; `symptom`: says only that something failed"""
+    at: int = 0
+    """Offset of the line in bytes."""
+    process: str = ""
+    """How the line names the process that wrote it; empty if it does not."""
 
 
 _HINT = re.compile(
-    rb"rror|ERROR|xception|CRITICAL|FATAL|Fatal|Exit|Interrupt|Killed|fault|No space left|not found|denied|FAILED"
-    rb"|can't open|\*\*\*\*"
+    rb"rror|ERROR|xception|CRITICAL|FATAL|Fatal|Exit|Interrupt|Timeout|Killed|fault|o space left|not found|denied"
+    rb"|FAILED|can't |\*\*\*\*|NVRM: |NVML|docker: |DEPRECATED: |SERVER_|AGENT_PATCH|Patch dry-run|manifest unknown"
 )
 """Bytes that every line of interest holds: most lines of a large log are dropped by this alone."""
 _PROCESS = re.compile(r"\((\w[\w.-]*)[^()]*\bpid=\d+[^()]*\)\s?|\[rank\d+\]:\s?")
@@ -46,14 +55,18 @@ _MESSAGE = re.compile(
     r"|Error \d+: (?!Traceback)"  # what bench serve prints of failed requests
     r"|(?:bash|sh|/bin/\w*sh)(?:: line \d+)?: "
     r"|(?:error|fatal|Error|FATAL): "
-    r"|patch: \*\*\*\* |\d+ out of \d+ hunks? FAILED"
-    r"|Fatal Python error"
-    r"|.*(?:No space left on device|can't open file '|Segmentation fault|CUDA error: )"
+    r"|patch: \*\*\*\* |\d+ out of \d+ hunks? FAILED|can't find file to patch|Patch dry-run failed"
+    r"|AGENT_PATCH_APPLIED_FALLBACK$"
+    r"|Fatal Python error|docker: \S"
+    r"|.*(?:[Nn]o space left on device|can't open file '|Segmentation fault|CUDA error: )"
+    r"|.*(?:Out of memory: Killed process|NVRM: Xid|Failed to initialize NVML|manifest unknown)"
+    r"|.*DEPRECATED: This script has been moved"
     r"|Killed$"
 )
 _SYMPTOM = re.compile(
     r"Engine core initialization failed|WorkerProc initialization failed|Engine process failed to start"
     r"|EngineCore encountered an issue|EngineDeadError|died unexpectedly|failed to start\.$|output_handler failed\.$"
+    r"|SERVER_(?:CRASHED|TIMEOUT|START_FAILED)$"
 )
 _HARMLESS = re.compile(r"OSError: \[Errno 24\]")
 _PYDANTIC = re.compile(r"\d+ validation errors? for \S+$")
@@ -67,10 +80,12 @@ def _source(name: str | None) -> Source:
     return "engine" if name.startswith("EngineCore") else "other"
 
 
-def _classify(text: str) -> tuple[Source, Kind] | None:
-    """What kind of error line this cleaned text is, if any."""
+def _classify(text: str) -> tuple[Source, Kind, str] | None:
+    """What kind of error line this cleaned text is, if any, and the process that wrote it."""
     source: Source = "other"
+    process = ""
     if found := _PROCESS.match(text):
+        process = found[0].strip()
         source, text = _source(found[1]), text[found.end() :]
     level = ""
     if found := _LOGGER.match(text):
@@ -78,55 +93,130 @@ def _classify(text: str) -> tuple[Source, Kind] | None:
     if level in {"DEBUG", "INFO", "WARNING"} or not text or text[0].isspace() or text.startswith("Traceback ("):
         return None
     if _SYMPTOM.search(text):
-        return source, "symptom"
+        return source, "symptom", process
     if _EXCEPTION.match(text):
-        return source, "exception"
-    return (source, "message") if level or _MESSAGE.match(text) else None
+        return source, "exception", process
+    return (source, "message", process) if level or _MESSAGE.match(text) else None
+
+
+def stripped(text: str) -> str:
+    """A cleaned line without the process and the logger that vLLM writes in front."""
+    return _LOGGER.sub("", _PROCESS.sub("", text, count=1), count=1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    """A piece of a line that may tell an error."""
+
+    line: int
+    at: int
+    raw: bytes
+    below: bytes
+    """The line below it, where a pydantic ValidationError may be."""
+
+
+_ENDS = re.compile(rb"[\r\n\0]")
+
+
+def _hits(log: LogBytes) -> Iterator[_Hit]:
+    """The pieces, as `text.pieces` cuts them, that hold a hint of an error. All else is skipped at memory speed."""
+    number, begin = 1, 0
+    while begin < len(log):
+        end = log.find(b"\n", begin + _BLOCK) + 1 or len(log)
+        block = log[begin:end]
+        done = counted = 0
+        while hint := _HINT.search(block, done):
+            start = max(block.rfind(mark, done, hint.start()) for mark in (b"\n", b"\r", b"\0")) + 1 or done
+            stop = found.start() if (found := _ENDS.search(block, hint.end())) else len(block)
+            number += block.count(b"\n", counted, start)
+            counted, done = start, stop
+            if hint.end() <= start + MAX_PIECE:
+                raw, below = block[start : min(stop, start + MAX_PIECE)], b""
+                if b"validation error" in raw and (feed := block.find(b"\n", stop)) >= 0:
+                    below = block[feed + 1 : feed + 1 + MAX_PIECE]
+                yield _Hit(number, begin + start, raw, below)
+        number += block.count(b"\n", counted)
+        begin = end
+
+
+@dataclass(slots=True)
+class _Kept:
+    """The first and the last lines of one rank."""
+
+    first: list[ErrorLine] = field(default_factory=list)
+    last: deque[ErrorLine] = field(default_factory=lambda: deque(maxlen=KEEP // 2))
+
+    def add(self, line: ErrorLine) -> None:
+        (self.first if len(self.first) < KEEP - KEEP // 2 else self.last).append(line)
 
 
 def find_error_lines(log: LogBytes) -> list[ErrorLine]:
-    """The error lines of the whole log in order: at most the last KEEP of each source and kind.
+    """The error lines of the whole log in order: at most KEEP of each source and kind, the first and the last.
 
     The last line of a pydantic ValidationError only counts errors; the line below it says what is wrong, so that one
-    is given instead. The harmless warning about `ulimit` that holds `OSError: [Errno 24]` is none.
+    is given as well. The harmless warning about `ulimit` that holds `OSError: [Errno 24]` is none.
     """
-    kept: dict[tuple[Source, Kind], deque[ErrorLine]] = {}
-    below: tuple[int, Source] | None = None
-    for number, piece in pieces(log):
-        if below is not None and number > below[0]:
-            stated = _PROCESS.sub("", clean(piece.decode("utf-8", "replace")), count=1)
-            stated = _LOGGER.sub("", stated, count=1).strip()
-            if stated and number == below[0] + 1:
-                found = ErrorLine(number, clip(stated, MAX_TEXT), below[1], "exception")
-                kept.setdefault((below[1], "exception"), deque(maxlen=KEEP)).append(found)
-            below = None
-        if _HINT.search(piece) is None:
-            continue
-        text = clean(piece.decode("utf-8", "replace")).rstrip()
+    kept: dict[tuple[Source, Kind], _Kept] = {}
+    for hit in _hits(log):
+        text = clean(hit.raw.decode("utf-8", "replace")).rstrip()
         known = _classify(text)
         if known is None or _HARMLESS.search(text):
             continue
-        source, kind = known
+        source, kind, process = known
+        rank = kept.setdefault((source, kind), _Kept())
+        rank.add(ErrorLine(hit.line, clip(text, MAX_TEXT), source, kind, hit.at, process))
         if kind == "exception" and _PYDANTIC.search(text):
-            below = (number, source)
-        kept.setdefault(known, deque(maxlen=KEEP)).append(ErrorLine(number, clip(text, MAX_TEXT), source, kind))
-    return sorted((line for group in kept.values() for line in group), key=lambda line: line.line)
+            below = _ENDS.split(hit.below, maxsplit=1)[0]
+            stated = stripped(clean(below.decode("utf-8", "replace"))).strip()
+            if stated:
+                rank.add(ErrorLine(hit.line + 1, clip(stated, MAX_TEXT), source, "exception", hit.at, process))
+    return sorted((line for rank in kept.values() for line in (*rank.first, *rank.last)), key=lambda line: line.line)
 
 
 _KINDS: tuple[Kind, ...] = ("exception", "message", "symptom")
 _SOURCES: tuple[Source, ...] = ("worker", "engine", "other")
 
 
-def root_cause(file: str, log: LogBytes) -> Evidence | None:
-    """The error line of the log that is nearest to the cause, None if it tells no error.
+def ranked(found: list[ErrorLine]) -> list[ErrorLine]:
+    """Error lines, the nearest to the cause first.
 
     vLLM's processes fail in a chain, so a worker's last exception goes before the engine core's, and that before the
     API server's; exceptions go before other error messages, and lines that only say that another process failed
     come last.
     """
-    found = find_error_lines(log)
-    ranked = sorted(found, key=lambda line: (_KINDS.index(line.kind), _SOURCES.index(line.source), -line.line))
-    return Evidence(file, ranked[0].line, ranked[0].text) if ranked else None
+    return sorted(found, key=lambda line: (_KINDS.index(line.kind), _SOURCES.index(line.source), -line.line))
+
+
+def root_cause(file: str, log: LogBytes) -> Evidence | None:
+    """The error line of the log that is nearest to the cause (see `ranked`), None if it tells no error."""
+    first = next(iter(ranked(find_error_lines(log))), None)
+    return Evidence(file, first.line, first.text) if first else None
+
+
+_FRAME = re.compile(r'\s*File "([^"]+)", line (\d{1,9})')
+_NAMED = re.compile(r"\((/[^()\s]+\.py)\)")
+
+
+def frames(log: LogBytes, line: ErrorLine) -> list[tuple[str, int]]:
+    """(path, line number) of the traceback that ends in this line, the innermost call first.
+
+    An ImportError names the file of the module that lacks the name; that file comes last, with line 0.
+    """
+    before = log[max(0, line.at - TRACEBACK) : line.at]
+    found: list[tuple[str, int]] = []
+    for raw in reversed(_ENDS.split(before)):
+        text = clean(raw[:MAX_PIECE].decode("utf-8", "replace"))
+        process = named[0].strip() if (named := _PROCESS.match(text)) else ""
+        if process != line.process:
+            continue
+        text = stripped(text)
+        if text.startswith("Traceback (most recent call last)"):
+            break
+        if frame := _FRAME.match(text):
+            found.append((frame[1], int(frame[2])))
+    if line.kind == "exception" and "Import" in line.text:
+        found += [(path, 0) for path in _NAMED.findall(line.text)]
+    return found
 
 
 def last_line(file: str, log: LogBytes) -> Evidence | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from isobench_tui.campaign.models import Workload
+from isobench_tui.results.diagnose import Logs
 from isobench_tui.results.models import TrialFacts
 from isobench_tui.results.text import LogBytes, clean, clip
 
@@ -36,7 +37,14 @@ class AttemptFacts:
     """Stopped by the operator to run again, or lost with its runner: no result of its own."""
     patched: bool = False
     """The job carries a patch."""
+    patch_files: tuple[str, ...] = ()
+    """Paths in the tree that the patch names."""
     min_window_s: float = 30
+    searched: Logs = field(init=False, compare=False, repr=False)
+    """The logs with what was found in them, so that each is read once."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "searched", Logs(self.logs))
 
     def of(self, name: str) -> list[Mapping[str, object]]:
         """The events of this name, in order."""

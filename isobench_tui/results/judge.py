@@ -6,24 +6,22 @@ after the engine died, and counts streams that the crash cut as successful.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from typing import Final
 
 from isobench_tui.campaign.models import Workload
 from isobench_tui.results.classes import DEFAULT_BLAME, blame_for
-from isobench_tui.results.errors import MAX_TEXT, last_line, root_cause
+from isobench_tui.results.clues import Context
+from isobench_tui.results.diagnose import EXIT_DEADLINE, EXIT_STOPPED, explain, find_cause, frame_of, sentence
+from isobench_tui.results.errors import MAX_TEXT, last_line
 from isobench_tui.results.facts import SETUP_LOG, AttemptFacts, event_int, event_text
+from isobench_tui.results.life import dead_engine
 from isobench_tui.results.metrics import metric
 from isobench_tui.results.models import ClientResult, Diagnosis, Evidence, Metric, Outcome, TrialFacts, Verdict
-from isobench_tui.results.text import LogBytes, clean, clip, lines, pieces
+from isobench_tui.results.text import clip, lines
 from isobench_tui.results.validity import flags
 
 __all__ = ["AttemptFacts", "dead_engine", "judge"]
-
-EXIT_DEADLINE = 124
-"""The driver's code for a missed deadline, as `engine.job` fixes it."""
-EXIT_STOPPED = 143
-"""The driver's code for SIGTERM and SIGINT."""
 
 _OF_SERVER = frozenset({"server_crash", "server_timeout", "port_in_use"})
 _OF_CLIENT = frozenset({"client_failed", "no_metrics"})
@@ -51,11 +49,11 @@ def _quote(facts: AttemptFacts, event: Mapping[str, object]) -> Evidence | None:
 
 def _search(facts: AttemptFacts, files: list[str]) -> Evidence | None:
     """The error nearest to the cause in the first of these logs that tells one, else the last word of the first."""
-    present = [(name, facts.logs[name]) for name in files if name in facts.logs]
-    for name, log in present:
-        if found := root_cause(name, log):
+    present = [name for name in files if name in facts.logs]
+    for name in present:
+        if found := facts.searched.cause(name):
             return found
-    return next((found for name, log in present if (found := last_line(name, log))), None)
+    return next((found for name in present if (found := last_line(name, facts.logs[name]))), None)
 
 
 def _evidence(facts: AttemptFacts, failure: str, phase: str) -> Evidence | None:
@@ -81,9 +79,38 @@ def _evidence_of_claim(facts: AttemptFacts, fail: Mapping[str, object]) -> Evide
     return found or Evidence("events.jsonl", 0, reason)
 
 
+_LOGS_OF: Final[dict[str, tuple[str, ...]]] = {
+    "server_crash": ("server",),
+    "client_failed": ("client", "server"),
+    "no_metrics": ("client", "server"),
+    "unknown": ("client", "server", "setup"),
+    "env_broken": ("setup",),
+}
+"""Class that says what ended -> the logs that may say why, in the order in which they are asked."""
+
+
 def _diagnosis(facts: AttemptFacts, failure: str, reason: str, evidence: Evidence | None) -> Diagnosis:
-    known = failure if failure in DEFAULT_BLAME else "unknown"
-    return Diagnosis(known, blame_for(known, patched=facts.patched), reason, evidence)
+    """The class as told, or the cause of it that a rule finds in the whole logs."""
+    known = _known(failure)
+    context, logs = _context(facts), facts.searched
+    names = [name for start in _LOGS_OF.get(known, ()) for name in facts.log_names(start)[::-1]]
+    # what the driver says of the image stands, but for faults of the machine under it
+    found = find_cause(logs, names, context, whole_only=known == "env_broken")
+    if found is not None and found.failure != known:
+        blame = blame_for(found.failure, patched=facts.patched)
+        return Diagnosis(found.failure, blame, sentence(reason, found.evidence), found.evidence, found.frame)
+    frame = frame_of(logs, evidence, context) if evidence else ""
+    return Diagnosis(known, blame_for(known, patched=facts.patched), reason, evidence, frame)
+
+
+def _known(failure: str) -> str:
+    return failure if failure in DEFAULT_BLAME else "unknown"
+
+
+def _context(facts: AttemptFacts) -> Context:
+    applied = (facts.last("patch") or {}).get("applied") is True
+    load = facts.workload
+    return Context((*load.server, *load.client), facts.patched and applied, facts.patch_files)
 
 
 def _ended_from_outside(facts: AttemptFacts) -> Diagnosis | None:
@@ -95,7 +122,10 @@ def _ended_from_outside(facts: AttemptFacts) -> Diagnosis | None:
     if facts.engine_failure is not None:
         failure, message = facts.engine_failure
         said = Evidence("engine", 0, event_text({"message": message}, "message", MAX_TEXT))
-        return _diagnosis(facts, failure, f"The engine says: {clip(said.text, 300)}", said)
+        if failure == "engine_error":
+            failure = explain(said.text) or failure
+        blame = blame_for(failure, patched=False)
+        return Diagnosis(_known(failure), blame, f"The engine says: {clip(said.text, 300)}", said)
     if facts.timed_out is not None:
         phase = facts.timed_out
         failure = "server_timeout" if phase == "server" else "timeout"
@@ -113,7 +143,7 @@ def _server_death(facts: AttemptFacts) -> Diagnosis | None:
         return None
     for name in facts.log_names("server"):
         if found := dead_engine(name, facts.logs[name]):
-            cause = root_cause(name, facts.logs[name]) or found
+            cause = facts.searched.cause(name) or found
             return _diagnosis(facts, "server_crash", "The engine died while the server was in use.", cause)
     for event in facts.of("health"):
         code, status = event_int(event, "exit_code"), event_int(event, "status")
@@ -138,8 +168,6 @@ def _driver_failed(facts: AttemptFacts) -> Diagnosis | None:
         if failure == "client_failed" and (death := _server_death(facts)):
             return death
         evidence = _evidence_of_claim(facts, fail)
-        if failure == "server_crash" and "[Errno 98]" in evidence.text:
-            failure = "port_in_use"
         return _diagnosis(facts, failure, reason or f"The driver reports {failure or 'a failure'}.", evidence)
     phase, outcome = event_text(end, "phase"), event_text(end, "outcome")
     where = f" in the phase `{phase}`" if phase else ""
@@ -177,6 +205,9 @@ def _unearned_result(load: Workload, result: ClientResult) -> tuple[str, str] | 
     if result.completed is not None and asked is not None and result.completed != asked:
         return "client_failed", f"{result.completed} of {asked} requests completed, {though}"
     if result.reason is not None:
+        unread = [said for said in result.problems if said.startswith("the result file")]
+        if unread and load.writes_result:
+            return "parse_error", f"No metrics: {unread[0]}."
         return "no_metrics", f"No metrics: {result.reason}."
     if load.mode == "serving" and (result.completed is None or asked is None):
         return "no_metrics", "No metrics: the client does not say how many requests were sent and completed."
@@ -198,31 +229,6 @@ def _not_earned(facts: AttemptFacts) -> Diagnosis | None:
     if facts.workload.mode == "serving" and not facts.of("health"):
         reason = "The driver did not say what /health answered after the measurement."
         return _diagnosis(facts, "unknown", reason, _evidence(facts, "server_crash", "server"))
-    return None
-
-
-_LIFE = re.compile(
-    # a server begins: what an earlier one did at its end is over (a fresh server per trial shares the log)
-    rb"(?P<begins>non-default args:|Initializing an? |Started server process)"
-    # it was told to stop: vLLM may then print EngineDeadError although nothing was wrong
-    rb"|(?P<stops>API server: shutdown triggered|INFO: {5}Shutting down)"
-    rb"|(?P<dead>EngineDeadError)"
-)
-
-
-def dead_engine(file: str, log: LogBytes) -> Evidence | None:
-    """The first line of a server's log that says its engine died in use, not while the server was being stopped."""
-    if log.find(b"EngineDeadError") < 0:
-        return None
-    stopping = False
-    for number, piece in pieces(log):
-        mark = _LIFE.search(piece)
-        if mark is None:
-            continue
-        if mark["dead"] is None:
-            stopping = mark["stops"] is not None
-        elif not stopping:
-            return Evidence(file, number, clip(clean(piece.decode("utf-8", "replace")).strip(), MAX_TEXT))
     return None
 
 

@@ -57,6 +57,8 @@ class Diagnosis:
     reason: str
     """One sentence."""
     evidence: Evidence | None = None
+    frame: str = ""
+    """`path:line` in a file of the patch that the evidence's traceback passes through; empty if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
