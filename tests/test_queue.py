@@ -32,6 +32,11 @@ def empty(tmp_path: Path) -> Iterator[Bench]:
         yield made
 
 
+def spec_of(bench: Bench, name: str) -> str:
+    """A job's spec as the store holds it."""
+    return str(bench.rows("SELECT spec FROM jobs WHERE id = ?", bench.job(name)["id"])[0]["spec"])
+
+
 @pytest.fixture
 def bench(empty: Bench) -> Bench:
     """Two tasks: a with baseline and agent, twice each; b with the same, once each."""
@@ -116,12 +121,12 @@ def test_what_is_gone_comes_back_and_what_was_skipped_by_hand_does_not(bench: Be
 
 def test_a_running_job_that_is_gone_ends_under_its_old_spec_and_is_not_tried_again(bench: Bench) -> None:
     first, second = bench.begin("b:baseline#1"), bench.begin("b:one#1")
-    spec = bench.job("b:baseline#1")["spec"]
+    spec = spec_of(bench, "b:baseline#1")
     path = bench.root / "campaign.toml"
     whole = path.read_text()
     path.write_text(whole.split('[[tasks]]\ncommit = "bbbb')[0])
     bench.submit(path)
-    assert (bench.states()["b:baseline#1"], bench.job("b:baseline#1")["spec"]) == ("running", spec)
+    assert (bench.states()["b:baseline#1"], spec_of(bench, "b:baseline#1")) == ("running", spec)
     bench.finish(first, failed(fate=Requeue("behind", "retry after client_failed")))
     bench.finish(second, VALID)
     job = bench.job("b:baseline#1")

@@ -13,6 +13,7 @@ KILL_WAIT_S = 10.0
 """How long SIGKILL may take before the processes are reported as unkillable."""
 
 _PROC = Path("/proc")
+_EXEC_TRIES = 5
 _ENDED = ("Z", "X")
 
 
@@ -49,12 +50,22 @@ def is_attempts(pid: int, started: int, attempt: str) -> bool:
 
 def environment(pid: int) -> dict[str, str]:
     """The environment that a process was started with; empty if it is gone or not ours to read."""
-    try:
-        data = (_PROC / str(pid) / "environ").read_bytes()
-    except OSError:
-        return {}
+    for _ in range(_EXEC_TRIES):
+        try:
+            data = (_PROC / str(pid) / "environ").read_bytes()
+        except OSError:
+            return {}
+        if data or _is_kernels(pid):
+            break
+        time.sleep(0.002)  # in the middle of its execve(2) a process has none to show
     pairs = (part.partition("=") for part in data.decode(errors="replace").split("\0") if "=" in part)
     return {name: value for name, _, value in pairs}
+
+
+def _is_kernels(pid: int) -> bool:
+    """A kernel thread: kthreadd, which is pid 2, or a child of it."""
+    found = _stat(pid)
+    return found is None or pid == 2 or found[1] == 2
 
 
 def command(pid: int) -> list[str]:
