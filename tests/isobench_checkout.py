@@ -62,6 +62,7 @@ NAMED: dict[str, Any] = dict([
     record("holes", "vllm bench latency --model MODEL --batch-size BS --input-len INPUT_LEN", model="m/x"),
     record("private", 'python3 benchmarks/benchmark_latency.py --model "/data/users/k/llm_8b" --batch_size 3',
            benchmark_mode="standalone", model="meta-llama/Llama-3.1-8B-Instruct"),
+    record("prefix", "python benchmarks/benchmark_prefix_caching.py " + OPT, benchmark_mode="prefix_caching"),
     record("private-alone", serve("--model /data/users/k/llm_8b"), model=None),
     record("private-data", f"vllm bench serve {OPT} --dataset-name sharegpt --dataset-path /home/k/ShareGPT.json"),
     record("other-model", serve("--model facebook/opt-350m")),

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench import PATCH, THROUGHPUT, Bench, bench_at
+from bench import Bench, bench_at
+from benchtree import PATCH, THROUGHPUT
 from campaign_files import DIFF, HEAD, IMAGES, loaded, refused, write
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
@@ -553,9 +554,12 @@ PUBLISHED: dict[str, tuple[str, str | None, str, str | None, str]] = {
     "fc542144": ("serving", _LLAMA, f"{_SERVING} --num-prompts 1 {_TAIL}", "", "fe1dbf03e1a2"),
     "fc7b8d1e": ("serving", _LLAMA, f"{_SERVING} --backend vllm --num-prompts 100 {_TAIL}", "", "5d1ca06fdc36"),
     "fe66b347": ("serving", _LLAMA, f"{_SERVING} {_SEEDED}", "--dtype float16", "37a07ce69fc8"),
+    "2deb029d": ("prefix_caching", None,
+        f"python benchmarks/benchmark_prefix_caching.py --model {MODEL} --output-len 200 --enable-prefix-caching",
+        None, "6a87af65ff06"),
 }  # fmt: skip
 NOT_RUN = {"19d98e0c": "no mapping has a perf_command", "9f1710f1": "no mapping has a perf_command",
-           "3127e975": "no mapping has its parent", "2deb029d": "prefix_caching"}  # fmt: skip
+           "3127e975": "no mapping has its parent"}  # fmt: skip
 needs_mapping = pytest.mark.skipif(not MAPPING.exists(), reason="the published mapping is not beside this checkout")
 
 

@@ -29,6 +29,7 @@ _FOUR_BITS = re.compile(r"awq|gptq|int4|w4a|4bit|nf4|fp4", re.IGNORECASE)
 _EIGHT_BITS = re.compile(r"fp8|int8|w8a|8bit", re.IGNORECASE)
 _GPU_GB = 80
 _GPUS = re.compile(r"[A-Za-z0-9_-]+:(\d{1,3})", re.ASCII)
+_DATASETS = {"--dataset", "--dataset-path"}
 _NOT_PATHS = {"--endpoint", "--model", "--base-url"}
 
 _UNKNOWN_MODELS = {"Qwen/Qwen3-7B-Instruct": "Qwen3 has no model of 7 billion parameters"}
@@ -125,9 +126,11 @@ def _model(command: Command, said: str, overrides: Sequence[OverrideTable], wher
 def _check_paths(options: Sequence[Option], where: str, notes: Notes) -> None:
     for option in options:
         for value in option.values:
-            if value.startswith(("/", "~/")) and option.name not in _NOT_PATHS:
-                notes.warn(where, f"{option.name} {value} is a path of the machine that the command was written on: "
-                           "it must be there where it runs ([container] volumes)")  # fmt: skip
+            if not value.startswith(("/", "~/")) or option.name in _NOT_PATHS:
+                continue
+            mend = 'dataset = "PATH" in the task' if option.name in _DATASETS else "[container] volumes"
+            text = f"{option.name} {value} is a path of another machine: it must be there where it runs ({mend})"
+            notes.warn(where, text)
 
 
 def _check_size(workload: Workload, record: Record, notes: Notes) -> None:
