@@ -102,5 +102,5 @@ def test_as_json(made: Submission) -> None:
     assert plan["tasks"][0]["workload"]["client"] == list(made.tasks[0].workload.client)
     assert plan["tasks"][0]["workload"]["override"]["before_vllm"] == "0.5.3.post1"
     assert (plan["tasks"][0]["commit"], plan["tasks"][0]["parent"]) == (COMMIT, PARENT)
-    assert plan["settings"]["lanes"] == [{"gpus": ["0"]}]
+    assert plan["settings"]["lanes"] == [{"gpus": ["0"], "cpus": None}]
     assert any(finding["where"] == "aaaaaaaa:lazy" for finding in plan["findings"])
