@@ -26,6 +26,7 @@ def build() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _running(commands)
     _reading(commands)
+    _explaining(commands)
     _steering(commands)
     return parser
 
@@ -75,6 +76,20 @@ def _reading(commands: Commands) -> None:
         commands, "snapshot", "snapshot:snapshot", "a consistent copy of the workspace, also while it runs"
     )
     snapshot.add_argument("target", metavar="DIR", help="a folder that does not exist yet")
+
+
+def _explaining(commands: Commands) -> None:
+    parse = _add(commands, "parse", "diagnose:parse", "the numbers in one client's log or result JSON")
+    parse.add_argument("file", metavar="FILE", help="what the client printed, or the JSON that it wrote")
+    modes = ("serving", "throughput", "latency", "prefix_caching")
+    parse.add_argument("--mode", choices=modes, metavar="M", help=f"{', '.join(modes)}; default: by its words")
+    parse.add_argument("--json", action="store_true", help="for programs")
+    diagnose = _add(commands, "diagnose", "diagnose:diagnose", "why an attempt failed, from its logs alone")
+    diagnose.add_argument("logs", metavar="LOG", nargs="+", help="log files, or the folder of one attempt")
+    diagnose.add_argument("--exit", type=int, metavar="N", help="exit code of the program or container")
+    diagnose.add_argument("--oom-killed", action="store_true", help="the engine says OOMKilled")
+    diagnose.add_argument("--patch", metavar="FILE", help="the diff that was applied: a traceback may lead into it")
+    diagnose.add_argument("--json", action="store_true", help="for programs")
 
 
 def _plan(commands: Commands) -> None:

@@ -17,7 +17,7 @@ KEEP = 50
 """Error lines kept of each rank, half of them the first ones, half the last: a log may hold millions."""
 TRACEBACK = 64 * 1024
 """Bytes before an exception in which its traceback is looked for."""
-_BLOCK = 4 * 1024 * 1024
+_BLOCK = 128 * 1024
 """Bytes that are searched at once."""
 
 Source = Literal["worker", "engine", "other"]
@@ -39,11 +39,12 @@ class ErrorLine:
     """How the line names the process that wrote it; empty if it does not."""
 
 
-_HINT = re.compile(
-    rb"rror|ERROR|xception|CRITICAL|FATAL|Fatal|Exit|Interrupt|Timeout|Killed|fault|o space left|not found|denied"
-    rb"|FAILED|can't |\*\*\*\*|NVRM: |NVML|docker: |DEPRECATED: |SERVER_|AGENT_PATCH|Patch dry-run|manifest unknown"
-)
-"""Bytes that every line of interest holds: most lines of a large log are dropped by this alone."""
+_HINTS = (
+    b"rror", b"RROR", b"xception", b"CRITICAL", b"FATAL", b"fatal:", b"Exit", b"Interrupt", b"Killed", b"fault",
+    b"space left", b"not found", b"FAILED", b"can't ", b"****", b"NVRM:", b"DEPRECATED:", b"SERVER_", b"AGENT_PATCH",
+)  # fmt: skip
+"""Every line of interest holds one of these: most of a large log is dropped by this alone."""
+_HINT = re.compile(b"|".join(re.escape(hint) for hint in _HINTS))
 _PROCESS = re.compile(r"\((\w[\w.-]*)[^()]*\bpid=\d+[^()]*\)\s?|\[rank\d+\]:\s?")
 _LOGGER = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? \[?[\w./-]+:\d+\] ?")
 _EXCEPTION = re.compile(
@@ -124,7 +125,9 @@ def _hits(log: LogBytes) -> Iterator[_Hit]:
     while begin < len(log):
         end = log.find(b"\n", begin + _BLOCK) + 1 or len(log)
         block = log[begin:end]
-        done = counted = 0
+        # twice as fast as the pattern where nothing is to be found
+        done = 0 if any(hint in block for hint in _HINTS) else len(block)
+        counted = 0
         while hint := _HINT.search(block, done):
             start = max(block.rfind(mark, done, hint.start()) for mark in (b"\n", b"\r", b"\0")) + 1 or done
             stop = found.start() if (found := _ENDS.search(block, hint.end())) else len(block)
