@@ -22,7 +22,6 @@ from benchtree import SERVING, THROUGHPUT
 
 from isobench_tui.campaign.load import load
 from isobench_tui.engine import procs
-from isobench_tui.engine.hostlock import LOCKS
 from isobench_tui.store import attempts, commands, db, query
 from isobench_tui.store.answer import Answer
 from isobench_tui.store.workspace import Workspace
@@ -87,7 +86,8 @@ class Started:
 
     def says(self, text: str) -> None:
         """Wait until its standard output holds `text`."""
-        until(lambda: text in self.out, f"{text!r} in\n{self.out}\n{self.err}")
+        until(lambda: text in self.out or self.process.poll() is not None, f"{text!r} in {self.out_file}")
+        assert text in self.out, (self.out, self.err)
 
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)

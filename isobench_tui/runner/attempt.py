@@ -89,7 +89,7 @@ class Attempt:
             self.handle = await self._start(image)
             facts.exit = await self._follow(self.handle)
         except Exception as error:  # whatever happened, the attempt ends with a diagnosis
-            collect.note(facts, error)
+            collect.note(facts, error, launched=self.handle is not None)
         return await self._end(facts)
 
     async def adopt(self, handle: Handle | None, *, finished: Exit | None = None) -> Ending:
@@ -105,7 +105,7 @@ class Attempt:
             else:
                 facts.interrupted = "the runner died before the container ran"
         except Exception as error:  # see run
-            collect.note(facts, error)
+            collect.note(facts, error, launched=self.handle is not None)
         return await self._end(facts)
 
     async def cleanup(self) -> None:

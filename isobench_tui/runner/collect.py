@@ -46,8 +46,11 @@ class HostFacts:
     """(class, the engine's own words)"""
 
 
-def note(facts: HostFacts, error: Exception) -> None:
-    """File what ended an attempt under the right head."""
+def note(facts: HostFacts, error: Exception, *, launched: bool) -> None:
+    """File what ended an attempt under the right head.
+
+    `launched`: measured code may have run, so that an OSError may be its work and no fault of this machine.
+    """
     from isobench_tui.runner.attempt import PhaseTimeout, Stopped
 
     match error:
@@ -61,6 +64,8 @@ def note(facts: HostFacts, error: Exception) -> None:
             facts.engine = (error.failure, str(error))
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             facts.engine = ("disk_full", str(error))
+        case OSError() if not launched:
+            facts.engine = ("engine_error", str(error) or type(error).__name__)
         case _:
             facts.refused = ("unknown", f"the harness itself failed: {type(error).__name__}: {error}")
 
