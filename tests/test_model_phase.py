@@ -425,7 +425,7 @@ def test_without_the_client_it_says_what_to_install(bench: Bench, hub: Hub, cach
     hub.add(MODEL, FILES)
     (tmp_path / "lacking").mkdir()
     (tmp_path / "lacking" / "huggingface_hub.py").write_text("raise ImportError('no such package')\n")
-    bench.env["PYTHONPATH"] = str(tmp_path / "lacking")
+    bench.env["PYTHONPATH"] = os.pathsep.join([str(tmp_path / "lacking"), bench.env.get("PYTHONPATH", "")])
     bench.cli("run", campaign(bench, cache), code=1)
     failure, reason = diagnosis(bench, "a:baseline#1")
     assert failure == "harness_misconfig"
