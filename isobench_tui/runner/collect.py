@@ -149,6 +149,7 @@ def _read(order: Order, run_dir: RunDir, facts: HostFacts) -> Ending:
     trials = _trials(order, run_dir, log.seen)
     python = log.last("python") or {}
     override = log.last("override") or {}
+    client = log.last("client") or {}
     spec = order.spec
     used = event_text(override, "use") if override.get("applied") is True else spec.workload.model
     verdict = _own_verdict(facts) or _judge(order, run_dir, facts, log.seen, trials)
@@ -162,6 +163,7 @@ def _read(order: Order, run_dir: RunDir, facts: HostFacts) -> Ending:
         oom_killed=exit_.oom_killed,
         vllm_version=event_text(python, "vllm_version") or None,
         model_used=used,
+        client_sha256=event_text(client, "sha256") or None,
         trials=trials,
         files=run_dir.digest(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sqlite3
 import time
 from dataclasses import dataclass, field
@@ -68,6 +69,8 @@ class Ending:
     oom_killed: bool = False
     vllm_version: str | None = None
     model_used: str | None = None
+    client_sha256: str | None = None
+    """Of the measuring program's files; None where setup did not come that far."""
     trials: tuple[Trial, ...] = ()
     files: dict[str, Any] = field(default_factory=dict)
 
@@ -79,8 +82,9 @@ def open_attempt(connection: sqlite3.Connection, job: sqlite3.Row, lane: int, co
     ).fetchone()[0]
     attempt = f"{job['id']}-{number}"
     connection.execute(
-        "INSERT INTO attempts (id, job_id, number, lane, container, image_ref, started_at) VALUES (?,?,?,?,?,?,?)",
-        (attempt, job["id"], number, lane, container, job["image"], now()),
+        "INSERT INTO attempts (id, job_id, number, lane, host, container, image_ref, started_at) "
+        "VALUES (?,?,?,?,?,?,?,?)",
+        (attempt, job["id"], number, lane, socket.gethostname(), container, job["image"], now()),
     )
     connection.execute("UPDATE jobs SET state = 'running', reason = '' WHERE id = ?", (job["id"],))
     _tell(connection, "started", attempt, f"attempt {number}")
@@ -136,6 +140,7 @@ def finish(connection: sqlite3.Connection, attempt: str, ending: Ending) -> None
         signal=ending.signal,
         oom_killed=int(ending.oom_killed),
         vllm_version=ending.vllm_version,
+        client_sha256=ending.client_sha256,
         model_used=ending.model_used,
         model_revision=_revision(connection, attempt, ending.model_used),
         files=json.dumps(ending.files),

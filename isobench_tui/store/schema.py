@@ -64,6 +64,7 @@ CREATE TABLE attempts (
     job_id       TEXT NOT NULL REFERENCES jobs,
     number       INTEGER NOT NULL,
     lane         INTEGER NOT NULL,
+    host         TEXT,                 -- name of the machine that ran it
     state        TEXT NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'collected', 'closed')),
     outcome      TEXT CHECK (outcome IN ('success', 'failed', 'timed_out', 'cancelled', 'interrupted')),
     valid        INTEGER,
@@ -76,6 +77,7 @@ CREATE TABLE attempts (
     image_digest TEXT,
     image_id     TEXT,
     vllm_version TEXT,
+    client_sha256 TEXT,                -- of the measuring program's files, by the driver's `client` event
     model_pins   TEXT,                 -- JSON {model: commit} of what the model phase put into the cache
     model_used   TEXT,
     model_revision TEXT,               -- commit of model_used, where it was pinned
