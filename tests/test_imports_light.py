@@ -1,0 +1,77 @@
+"""What only looks at the store starts at once: it imports nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from bench import REPO, A, Bench, bench_at, task
+
+HEAVY = {"textual", "docker", "aiohttp", "scipy", "numpy", "pydantic", "asyncio", "requests", "urllib3"}
+
+PROGRAM = """
+import json, sys
+from isobench_tui.cli.main import main
+code = main(sys.argv[1:])
+sys.stdout.flush()
+print(json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})]), file=sys.stderr)
+"""
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with bench_at(tmp_path_factory.mktemp("light")) as made:
+        made.submit(made.write(task(A)))
+        made.workspace.run_dir(made.begin("a:baseline#1")).mkdir()
+        yield made
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["status"],
+        ["status", "--json"],
+        ["logs", "aaaa"],
+        ["pause"],
+        ["resume"],
+        ["hold", "aaaa"],
+        ["stop"],
+    ],
+    ids=" ".join,
+)
+def test_imports_nothing_heavy(bench: Bench, argv: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *argv],
+        cwd=REPO,
+        env=bench.env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code == 0
+    assert HEAVY & set(modules) == set()
+    assert "isobench_tui" in modules
+
+
+def test_status_without_a_workspace_needs_platformdirs_only(tmp_path: Path) -> None:
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "status"],
+        cwd=REPO,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code == 2
+    assert "platformdirs" in modules
+    assert HEAVY & set(modules) == set()
