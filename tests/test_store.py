@@ -88,8 +88,10 @@ def test_a_migration_keeps_everything_and_makes_a_backup(
     assert list(workspace.backups.iterdir()) == []
     grown = "ALTER TABLE jobs ADD COLUMN mood TEXT;\nCREATE TABLE extra (x INTEGER);\n"
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, grown))
-    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
-    with pytest.raises(db.StoreError, match="has schema 1, this isobench has 2; `isobench run` migrates it"):
+    last = schema.VERSION
+    monkeypatch.setattr(schema, "VERSION", last + 1)
+    said = f"has schema {last}, this isobench has {last + 1}; `isobench run` migrates it"
+    with pytest.raises(db.StoreError, match=said):
         db.open_store(workspace)
     with contextlib.closing(db.create_store(workspace)) as new:
         assert "mood" in columns(new)
@@ -97,7 +99,7 @@ def test_a_migration_keeps_everything_and_makes_a_backup(
     (backup,) = workspace.backups.iterdir()
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     with contextlib.closing(db.connect(backup)) as before:
-        assert before.execute("PRAGMA user_version").fetchone()[0] == 1
+        assert before.execute("PRAGMA user_version").fetchone()[0] == last
         assert "mood" not in columns(before)
         assert events.since(before, 0)[0]["text"] == "before"
     with contextlib.closing(db.create_store(workspace)):
@@ -123,7 +125,8 @@ def test_a_newer_store_is_refused_and_untouched(store: sqlite3.Connection, works
     before = workspace.database.read_bytes()
     for door in (db.open_store, db.create_store):
         with pytest.raises(
-            db.StoreError, match=r"written by a newer isobench \(schema 2, this one knows 1\); upgrade"
+            db.StoreError,
+            match=rf"written by a newer isobench \(schema {schema.VERSION + 1}, this one knows {schema.VERSION}\); up",
         ):
             door(workspace)
     assert workspace.database.read_bytes() == before

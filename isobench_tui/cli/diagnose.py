@@ -28,6 +28,7 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 def parse(options: argparse.Namespace) -> int:
+    """Print what one client's log or result file says; exit code 1 where it holds no result."""
     with _opened(options.file) as data:
         found = {mode: _read(mode, data) for mode in ([options.mode] if options.mode else MODES)}
     # without --mode the client's own words decide: only its mode finds its numbers

@@ -20,6 +20,7 @@ from isobench_tui.runner.services import Services
 from isobench_tui.store import attempts, db, events, live
 from isobench_tui.store.attempts import Ending
 from isobench_tui.store.clock import now
+from isobench_tui.store.rejudge import rejudge
 from isobench_tui.store.rundir import RunDir
 
 T = TypeVar("T")
@@ -321,6 +322,7 @@ def _finish(connection: sqlite3.Connection, order: Order, ending: Ending, facts:
     late = facts.timeout is not None and facts.timeout[0] == "collect"
     attempts.end_phase(connection, order.attempt, "collect", "timed_out" if late else "ok")
     attempts.finish(connection, order.attempt, ending)
+    rejudge(connection, order.task)
     collect.pause_queue(connection, order, ending)
     return ending
 

@@ -241,7 +241,8 @@ def _write_verdict(connection: sqlite3.Connection, attempt: str, verdict: Verdic
         found = verdict.diagnosis
         proof = found.evidence
         connection.execute(
-            "INSERT OR REPLACE INTO diagnoses VALUES (?,?,?,?,?,?,?)",
+            "INSERT OR REPLACE INTO diagnoses (attempt_id, failure, blame, reason, file, line, text, frame, found) "
+            "VALUES (?,?,?,?,?,?,?,?,?)",
             (
                 attempt,
                 found.failure,
@@ -250,6 +251,8 @@ def _write_verdict(connection: sqlite3.Connection, attempt: str, verdict: Verdic
                 proof.file if proof else "",
                 proof.line if proof else 0,
                 proof.text if proof else "",
+                found.frame,
+                json.dumps({"failure": found.failure, "blame": found.blame}),
             ),
         )
     connection.executemany(

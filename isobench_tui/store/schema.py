@@ -218,7 +218,16 @@ def _counters() -> str:
     return "".join(f"INSERT INTO meta VALUES ('{counter}', 0);\n" for counter in _SLICES)
 
 
-MIGRATIONS: tuple[str, ...] = (_TABLES + _counters() + _triggers(),)
+# frame: path:line of the patch that the evidence leads to; found: JSON {failure, blame} by the attempt's own files;
+# why: what its siblings say of it; confirming: one more attempt was queued to confirm it
+_SIBLINGS = """
+ALTER TABLE diagnoses ADD COLUMN frame TEXT NOT NULL DEFAULT '';
+ALTER TABLE diagnoses ADD COLUMN found TEXT;
+ALTER TABLE diagnoses ADD COLUMN why TEXT NOT NULL DEFAULT '';
+ALTER TABLE diagnoses ADD COLUMN confirming INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES + _counters() + _triggers(), _SIBLINGS)
 """Script n takes a database from version n to n + 1."""
 
 VERSION = len(MIGRATIONS)
