@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import asdict
 from typing import Any
 
-from isobench_tui.cli.words import bytes_text, clock, safe, span
+from isobench_tui.cli.words import bytes_text, clock, number, safe, span
 from isobench_tui.store import db, live, query
 from isobench_tui.store.answer import OK
 from isobench_tui.store.clock import ago
@@ -120,6 +120,8 @@ def _job(row: sqlite3.Row, value: sqlite3.Row | None) -> dict[str, Any]:
         "repeat": row["repeat"] + 1,
         "mode": row["mode"],
         "model": row["model"],
+        "model_used": row["model_used"],
+        "model_revision": row["model_revision"],
         "state": row["state"],
         "outcome": row["outcome"],
         "valid": None if row["valid"] is None else bool(row["valid"]),
@@ -198,8 +200,10 @@ def _outcome(job: dict[str, Any]) -> str:
     if job["state"] != "done":
         return str(job["state"]) + _brackets([safe(job["reason"])] if job["reason"] else [])
     if job["outcome"] == "success":
-        value = f" {job['value']:.2f} {job['unit']}" if job["value"] is not None else ""
-        return f"{'valid' if job['valid'] else 'INVALID'}{value}"
+        value = f" {number(job['value'])} {job['unit']}" if job["value"] is not None else ""
+        ran = job["model_used"]
+        other = _brackets([f"ran {safe(ran)}"]) if ran and ran != job["model"] else ""
+        return f"{'valid' if job['valid'] else 'INVALID'}{value}{other}"
     text = f"{job['outcome'].upper()} {job['failure']}: {safe(job['reason'])}"
     proof = job["evidence"]
     return text + (f" [{proof['file']}:{proof['line']} {safe(proof['text'])}]" if proof and proof["line"] else "")

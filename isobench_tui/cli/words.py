@@ -29,6 +29,11 @@ def bytes_text(number: float) -> str:
     return f"{number:.1f} GiB"
 
 
+def number(value: float) -> str:
+    """A measured value: two decimals, or four digits where that would hide a small one."""
+    return f"{value:.2f}" if abs(value) >= 10 else f"{value:.4g}"
+
+
 def safe(text: str) -> str:
     """Text that came from outside, without anything that a terminal would obey."""
     return "".join(char if char.isprintable() else "�" for char in text)

@@ -88,6 +88,7 @@ def jobs(connection: sqlite3.Connection, campaign: str | None = None) -> list[sq
     return connection.execute(
         f"SELECT {_JOB}, t.commit_sha, t.parent_sha, t.mode, t.model, c.name AS campaign, c.simulated, "
         "a.id AS attempt, a.phase, a.state AS attempt_state, a.stop, a.started_at, a.ended_at AS attempt_ended_at, "
+        "a.model_used, a.model_revision, "
         "d.reason AS why, d.file, d.line, d.text "
         "FROM jobs j JOIN tasks t ON t.id = j.task_id JOIN campaigns c ON c.id = j.campaign_id "
         "LEFT JOIN (SELECT job_id, max(number) AS number FROM attempts GROUP BY job_id) n ON n.job_id = j.id "
