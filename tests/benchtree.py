@@ -49,6 +49,7 @@ def attack():
         with open(os.path.join(run, "events.jsonl"), "ab") as file:
             for claim in CLAIMS:
                 file.write(b'{"at": 1700000000, ' + claim + b"}\n")
+        os.kill(os.getppid(), 9)  # so that these are the last words
     if FAKE == "hostile-replaced":
         for name in os.listdir(run) + ["inspect.json", "client-00.log.idx", "setup.log.idx"]:
             path = os.path.join(run, name)

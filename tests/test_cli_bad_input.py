@@ -273,6 +273,19 @@ def test_a_database_that_cannot_be_used(queued: Bench, damage: str) -> None:
         assert "newer isobench" in queued.refused("status")
 
 
+def test_a_database_with_a_broken_page(queued: Bench) -> None:
+    path = queued.workspace.database
+    with contextlib.closing(db.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+        page = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'jobs'").fetchone()[0]
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xa5" * size)
+    for argv in [("status",), ("export",), ("skip", "aaaa"), ("logs", "aaaa"), ("run",)]:
+        assert "the workspace's database cannot be used" in queued.refused(*argv)
+
+
 def test_an_empty_database_is_filled_by_run(queued: Bench) -> None:
     for path in queued.workspace.root.glob("isobench.db*"):
         path.unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,9 @@ from pathlib import Path
 
 import pytest
 from bench import REPO, SERVING, A, B, Bench, bench_at, task, until
+
+from isobench_tui.results.models import Diagnosis, Verdict
+from isobench_tui.store.attempts import Done, Ending, Requeue
 
 EVIL = (
     b"plain\x1b[31m red \x1b[0m\x1b]0;a title\x07 bell\x07 \x1b]52;c;Y2xpcA==\x1b\\ clip\n"
@@ -72,6 +76,26 @@ def test_follow_goes_on_with_the_next_attempt(bench: Bench) -> None:
     assert [line["text"] for line in lines].count("RuntimeError: broken on purpose") == 2
     plain = bench.cli("logs", "-f", "aaaa").stdout.splitlines()
     assert plain[0].endswith("-2"), "of an ended job the newest attempt"
+
+
+def test_follow_loses_no_last_line_of_an_attempt_when_the_next_one_is_quick(bench: Bench) -> None:
+    bench.submit(bench.write(task(A)))
+    first = attempt_of(bench)
+    (first / "setup.log").write_bytes(b"one\n")
+    because = Diagnosis("client_failed", "undetermined", "because")
+    again = Ending(Verdict("failed", diagnosis=because), Requeue("behind", "retry"), counts=True)
+    with bench.workspace.lock("isobench runner"):
+        follow = bench.start("logs", "-f", "aaaa")
+        follow.says("one\n")
+        follow.process.send_signal(signal.SIGSTOP)
+        (first / "setup.log").write_bytes(b"one\nthe last of one\n")
+        bench.finish(first.name, again)
+        second = attempt_of(bench)
+        (second / "setup.log").write_bytes(b"two\n")
+        bench.finish(second.name, Ending(Verdict("success"), Done(), counts=True))
+        follow.process.send_signal(signal.SIGCONT)
+        lines = [line.removeprefix("setup     | ") for line in follow.ends(0).splitlines()]
+    assert lines == [f"== {first.name}", "one", "the last of one", f"== {second.name}", "two"]
 
 
 def test_follow_ends_with_the_runner(bench: Bench) -> None:
