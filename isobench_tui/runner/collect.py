@@ -244,7 +244,7 @@ def _trials(order: Order, run_dir: RunDir, seen: list[dict[str, Any]]) -> tuple[
         found[index] = Trial(
             facts=TrialFacts(index, plan.counted, _int(event.get("exit_code")), result),
             argv=tuple(map(str, argv)) if isinstance(argv, list) else plan.argv,
-            seed=plan.seed,
+            seed=plan.seed if event.get("seed") is not None else None,  # left out of an old client's argv
             signal=_int(event.get("signal")),
             seconds=float(event["at"]) - started[index] if index in started else None,
         )
