@@ -79,6 +79,9 @@ def _reading(commands: Commands) -> None:
 
 
 def _explaining(commands: Commands) -> None:
+    why = _add(commands, "why", "why:why", "the story of a job: what happened, what proves it, what to do")
+    why.add_argument("selector", metavar="SEL", help="jobs, see below")
+    why.add_argument("--json", action="store_true", help="for programs")
     parse = _add(commands, "parse", "diagnose:parse", "the numbers in one client's log or result JSON")
     parse.add_argument("file", metavar="FILE", help="what the client printed, or the JSON that it wrote")
     modes = ("serving", "throughput", "latency", "prefix_caching")
