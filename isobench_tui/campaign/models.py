@@ -165,6 +165,8 @@ class Settings(Frozen):
     same_failure: int = 3
     """Same non-agent failure class this many times running, over different tasks, pauses the queue."""
     min_window_s: float = 30
+    noise_floor: float = 0.02
+    """Relative difference below which results count as equal where the host's own noise is not measured."""
     trials: int = 1
     warmups: int = 0
     log_cap: int = 2 * 1024**3

@@ -39,6 +39,7 @@ def settings(spec: CampaignFile, base: Path, notes: Notes) -> Settings:
         keep_images=spec.images.keep,
         same_failure=spec.limits.same_failure,
         min_window_s=spec.limits.min_window,
+        noise_floor=spec.limits.noise_floor,
         trials=spec.measure.trials,
         warmups=spec.measure.warmups,
         log_cap=spec.logs.cap,

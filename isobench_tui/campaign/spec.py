@@ -276,6 +276,8 @@ class LimitsTable(Table):
     """The same failure this many times running, over different tasks, pauses the queue: a whole number from 1"""
     min_window: Seconds = 30.0
     """A measured window shorter than this is flagged, like "30s\""""
+    noise_floor: float = Field(default=0.02, gt=0, lt=1)
+    """Differences up to this are a tie until 6 baseline repeats tell the real noise: a number like 0.02, for 2 %"""
 
 
 class LogsTable(Table):
@@ -372,7 +374,7 @@ class CampaignFile(Table):
     timeouts: TimeoutsTable = TimeoutsTable()
     """[timeouts] of the phases"""
     limits: LimitsTable = LimitsTable()
-    """[limits] max_attempts, same_failure, min_window"""
+    """[limits] max_attempts, same_failure, min_window, noise_floor"""
     logs: LogsTable = LogsTable()
     """[logs] cap"""
     model_overrides: list[OverrideTable] = []
