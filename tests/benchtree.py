@@ -1,7 +1,7 @@
 r"""A tree of a few files that speaks vLLM's command lines; what it does is the environment of the task:
 
 GATE  the client writes GATE.reached, then waits for the file GATE;  SAY  the client prints it first;
-FAKE  what goes wrong: fail, hang, silent, server-hang, server-crash, no-metrics, escape, and hostile-events,
+FAKE  what goes wrong: fail, hang, silent, server-hang, server-crash, no-metrics, escape, escape-alone, and hostile-events,
       hostile-replaced, hostile-removed: what becomes of its run directory, where VICTIM is a file outside.
 """
 
@@ -83,8 +83,10 @@ if FAKE == "silent":
     time.sleep(600)
 if FAKE == "no-metrics":
     sys.exit(0)
-if FAKE == "escape":  # a child that forgets its parent and its group
+if FAKE.startswith("escape"):  # a child that forgets its parent and its group
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+if FAKE == "escape-alone":  # and nobody who would look after it
+    os.kill(os.getppid(), 9)
 if FAKE.startswith("hostile"):
     attack()
 '''

@@ -312,8 +312,10 @@ def test_a_driver_that_cannot_keep_its_deadline_is_ended_by_the_runner(bench: Be
 # ---------------------------------------------------------------------------------------- what code may leave
 
 
-def test_a_child_that_escaped_is_ended(bench: Bench) -> None:
-    assert bench.cli("run", bench.write(task(A, FAKE="escape"))).stdout.endswith("1 job: 1 valid\n")
+@pytest.mark.parametrize(("fake", "result"), [("escape", "1 valid"), ("escape-alone", "1 failed")])
+def test_a_child_that_escaped_is_ended(bench: Bench, fake: str, result: str) -> None:
+    path = bench.write(task(A, FAKE=fake), limits="max_attempts = 1")
+    assert bench.cli("run", path, code=None).stdout.endswith(f"1 job: {result}\n")
     bench.wait_idle()
     bench.assert_nothing_left()
 
