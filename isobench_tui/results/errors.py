@@ -42,6 +42,7 @@ class ErrorLine:
 _HINTS = (
     b"rror", b"RROR", b"xception", b"CRITICAL", b"FATAL", b"fatal:", b"Exit", b"Interrupt", b"Killed", b"fault",
     b"space left", b"not found", b"FAILED", b"can't ", b"****", b"NVRM:", b"DEPRECATED:", b"SERVER_", b"AGENT_PATCH",
+    b"docker: ", b"unexpected EOF",
 )  # fmt: skip
 """Every line of interest holds one of these: most of a large log is dropped by this alone."""
 _HINT = re.compile(b"|".join(re.escape(hint) for hint in _HINTS))
