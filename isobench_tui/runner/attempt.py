@@ -13,7 +13,7 @@ from typing import TypeVar
 from isobench_tui.campaign.models import JobSpec, Lane, Settings
 from isobench_tui.engine.base import EngineError, Exit, Handle, ImageInfo, NameTaken
 from isobench_tui.engine.job import JOB_FILE, PATCH_FILE
-from isobench_tui.runner import collect, faults, jobfile, keep, models, preflight
+from isobench_tui.runner import breaker, collect, faults, jobfile, keep, models, preflight
 from isobench_tui.runner.follow import Follower
 from isobench_tui.runner.pulls import PullReporter
 from isobench_tui.runner.services import Services
@@ -134,6 +134,8 @@ class Attempt:
                 await asyncio.sleep(min(60, 2**tries))
                 tries += 1
         await self.services.writer.run(_closed, self.id)
+        if tries:
+            await self.services.writer.run(breaker.due)
 
     async def _preflight(self) -> ImageInfo:
         order = self.order
@@ -178,7 +180,7 @@ class Attempt:
                         text = f"waiting for {taken.name}, held by {taken.owner}"
                         await self.services.writer.run(_wait_event, self.id, text)
                         told = True
-                    self._extend(order.settings.timeouts.start)
+                    self._extend(NAME_POLL_S + order.settings.timeouts.start)
                     await asyncio.sleep(NAME_POLL_S)
                     await self._gate()
 

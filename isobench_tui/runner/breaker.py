@@ -55,6 +55,13 @@ def trip(connection: sqlite3.Connection, failure: str, reason: str, *, probe: bo
         events.add(connection, "paused", f"the queue paused itself: {failure}: {reason}; {how}")
 
 
+def due(connection: sqlite3.Connection) -> None:
+    """The engine answers again: the next probe need not wait for its time."""
+    state = read(connection)
+    if state is not None and state.failure == "engine_error" and state.probe_at is not None:
+        set_meta(connection, KEY, json.dumps({**asdict(state), "probe_at": time.time()}))
+
+
 def reset(connection: sqlite3.Connection) -> None:
     """The fault is gone."""
     if read(connection) is not None:
