@@ -143,6 +143,7 @@ class Launch:
         self._abandoned = False
         self._finished = False
         self._ulimits = ulimits
+        self._asked_limits: dict[str, int] = {}
         self._asked = False  # a create was sent: from here on a container may appear
         self.over = threading.Event()
         """`run` has returned: the engine works on no call of this launch any more."""
@@ -234,6 +235,7 @@ class Launch:
         import docker.errors
 
         spec = self._spec
+        self._asked_limits = dict(self._ulimits)
         try:
             made = client.create_container(
                 spec.image.pinned,
@@ -241,7 +243,7 @@ class Launch:
                 entrypoint=ENTRYPOINT,
                 user="0:0",
                 labels=labels_of(spec),
-                host_config=host_config(client, spec, self._driver, self._ulimits),
+                host_config=host_config(client, spec, self._driver, self._asked_limits),
                 # An image's own health check would run beside the measurement; its own stop signal may not stop us.
                 healthcheck={"test": ["NONE"]},
                 stop_signal="SIGTERM",
@@ -271,7 +273,11 @@ class Launch:
     def _lowered(self, message: str) -> bool:
         """Ask no more for a limit that the engine may not raise (it lacks CAP_SYS_RESOURCE); inspect shows which."""
         found = _RLIMIT.search(message)
-        return found is not None and self._ulimits.pop(_RLIMIT_NAMES.get(found[1], ""), None) is not None
+        name = _RLIMIT_NAMES.get(found[1]) if found else None
+        if name is None or name not in self._asked_limits:
+            return False
+        self._ulimits.pop(name, None)  # another lane's launch may have learned it at the same moment
+        return True
 
     def _handle(self, container: str, state: HandleState) -> Handle:
         spec = self._spec
