@@ -101,7 +101,8 @@ def test_status_knows_the_headline_of_every_mode() -> None:
 def test_export_in_every_format(ended: tuple[Bench, str], tmp_path: Path) -> None:
     bench, _ = ended
     rows = json.loads(bench.cli("export", "--json").stdout)
-    assert [row["outcome"] for row in rows] == ["success", "success", "failed", "success", "failed"]
+    assert [row["kind"] for row in rows] == ["result"] * 5 + ["agent"]
+    assert [row["outcome"] for row in rows[:5]] == ["success", "success", "failed", "success", "failed"]
     assert rows[0]["metrics"]["output_throughput"] == {"value": 32.0, "unit": "tok/s", "better": "higher"}
     assert json.loads(bench.cli("export", "--format", "json", "--campaign", "small").stdout) == rows
     table = list(csv.DictReader(io.StringIO(bench.cli("export", "--format", "csv").stdout)))

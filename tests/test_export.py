@@ -189,7 +189,7 @@ def test_markdown_cells_stay_cells() -> None:
     text = export([hostile_row(), a_row()], "md")
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert len(table) == 4
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {14}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {17}
     assert "<script>" not in text
     assert "http://" not in text
     assert "\x1b" not in text
@@ -225,7 +225,7 @@ def test_no_text_breaks_an_export(text: str, fmt: Format) -> None:
         assert len(json.loads(out)) == 2
     else:
         table = [line for line in out.split("\n") if line.startswith("|")]
-        assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in table} == {14}
+        assert {len(re.findall(r"(?<!\\)(?:\\\\)*\|", line)) for line in table} == {17}
 
 
 def test_written_in_one_step_for_its_owner_alone(tmp_path: Path) -> None:

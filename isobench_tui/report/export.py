@@ -11,9 +11,15 @@ import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
+from isobench_tui.report import words
 from isobench_tui.report.table import ResultRow
+from isobench_tui.results.compare import Comparison, Contest
+from isobench_tui.results.isoclass import IsoWord
+from isobench_tui.results.metrics import headline
+from isobench_tui.results.standings import Standing, standings
+from isobench_tui.results.stats import Word
 from isobench_tui.results.text import clean
 
 Format = Literal["md", "csv", "json"]
@@ -47,6 +53,21 @@ _COLUMNS: Final = (
     "evidence_line",
     "evidence_text",
     "flags",
+    "speedup_vs_baseline",
+    "speedup_ci_low",
+    "speedup_ci_high",
+    "speedup_n",
+    "speedup_n_baseline",
+    "verdict",
+    "speedup_vs_human",
+    "speedup_vs_human_ci_low",
+    "speedup_vs_human_ci_high",
+    "speedup_n_human",
+    "verdict_vs_human",
+    "iso_bench_class",
+    "iso_bench_percent",
+    "iso_bench_flip_risk",
+    "not_compared",
     "attempts",
     "image",
     "image_digest",
@@ -59,12 +80,63 @@ _COLUMNS: Final = (
 )
 
 
+_COMPARING: Final = ("speedup_", "verdict", "iso_bench_", "not_compared")
+
+
 def _plain(value: str) -> str:
     """One line of text without control characters."""
     return clean(value.replace("\r", " ").replace("\n", " ").replace("\t", " "))
 
 
-def _record(row: ResultRow) -> dict[str, object]:
+class Compared:
+    """Comparisons by the rows that they are about: all repeats of an arm share one."""
+
+    def __init__(self, comparisons: Iterable[Comparison] = ()) -> None:
+        self.all = list(comparisons)
+        self._of = {
+            (one.task.campaign, one.task.commit, one.task.fingerprint, contest.side.arm, contest.side.agent): contest
+            for one in self.all
+            for contest in one.contests
+        }
+
+    def contest(self, row: ResultRow) -> Contest | None:
+        """None for the baseline."""
+        return self._of.get((row.campaign, row.commit, row.fingerprint, row.arm, row.agent))
+
+
+def _ratios(row: ResultRow, contest: Contest | None) -> dict[str, object]:
+    """The columns about the speedup of the metric that stands for the result."""
+    if contest is None:
+        return {}
+    name = headline(row.mode)
+    base = contest.baseline.metrics.get(name)
+    human = contest.human.metrics.get(name) if contest.human else None
+    iso = contest.iso
+    refused = [
+        f"{arm}: {versus.refused}"
+        for arm, versus in (("baseline", contest.baseline), ("human", contest.human))
+        if versus is not None and versus.refused is not None
+    ]
+    return {
+        "speedup_vs_baseline": base.ratio.value if base else None,
+        "speedup_ci_low": base.ratio.low if base else None,
+        "speedup_ci_high": base.ratio.high if base else None,
+        "speedup_n": base.ratio.ours if base else None,
+        "speedup_n_baseline": base.ratio.theirs if base else None,
+        "verdict": words.verdict(base.call) if base else None,
+        "speedup_vs_human": human.ratio.value if human else None,
+        "speedup_vs_human_ci_low": human.ratio.low if human else None,
+        "speedup_vs_human_ci_high": human.ratio.high if human else None,
+        "speedup_n_human": human.ratio.theirs if human else None,
+        "verdict_vs_human": words.verdict(human.call) if human else None,
+        "iso_bench_class": iso.word if iso else None,
+        "iso_bench_percent": iso.percent if iso else None,
+        "iso_bench_flip_risk": iso.flip_risk if iso else None,
+        "not_compared": "; ".join(refused) or None,
+    }
+
+
+def _record(row: ResultRow, contest: Contest | None) -> dict[str, object]:
     """The columns of a row but its metrics; texts on one line."""
     found, proof = row.diagnosis, row.diagnosis.evidence if row.diagnosis else None
     record: dict[str, object] = {
@@ -89,6 +161,8 @@ def _record(row: ResultRow) -> dict[str, object]:
         "evidence_line": proof.line if proof else None,
         "evidence_text": proof.text if proof else None,
         "flags": "; ".join(f"{flag.name} ({flag.effect}): {flag.text}" for flag in row.flags),
+        **{key: None for key in _COLUMNS if key.startswith(_COMPARING)},
+        **_ratios(row, contest),
         "attempts": row.attempts,
         "image": row.image,
         "image_digest": row.image_digest,
@@ -114,24 +188,24 @@ def _csv_cell(value: object) -> str:
     return "'" + text if text.lstrip().startswith(_FORMULA) else text
 
 
-def _csv(rows: Sequence[ResultRow]) -> str:
+def _csv(rows: Sequence[ResultRow], compared: Compared) -> str:
     metrics = sorted({name for row in rows for name in row.metrics})
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow([*_COLUMNS, *metrics])
     for row in rows:
-        record = _record(row)
+        record = _record(row, compared.contest(row))
         record["simulated"] = _SIMULATED if row.simulated else "no"
         values = [row.metrics[name].value if name in row.metrics else None for name in metrics]
         writer.writerow([_csv_cell(value) for value in (*(record[name] for name in _COLUMNS), *values)])
     return out.getvalue()
 
 
-def _json(rows: Sequence[ResultRow]) -> str:
-    """A list with one object a line."""
+def _json(rows: Sequence[ResultRow], compared: Compared) -> str:
+    """A list with one object a line: the rows, then the agents."""
     out = []
     for row in rows:
-        record = {"schema_version": SCHEMA_VERSION, **_record(row)}
+        record = {"schema_version": SCHEMA_VERSION, "kind": "result", **_record(row, compared.contest(row))}
         record["flags"] = [
             {"name": _plain(flag.name), "effect": flag.effect, "text": _plain(flag.text)} for flag in row.flags
         ]
@@ -140,7 +214,38 @@ def _json(rows: Sequence[ResultRow]) -> str:
             for name, item in row.metrics.items()
         }
         out.append(json.dumps(record, ensure_ascii=False, allow_nan=False))
+    out += [json.dumps(_agent(one), ensure_ascii=False, allow_nan=False) for one in standings(compared.all)]
     return "[\n" + ",\n".join(out) + "\n]\n" if out else "[]\n"
+
+
+def _agent(one: Standing) -> dict[str, object]:
+    """An agent over all its tasks of a campaign."""
+    base, human = one.baseline, one.human
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "agent",
+        "campaign": _plain(one.campaign),
+        "simulated": one.simulated,
+        "agent": _plain(one.agent),
+        "tasks": one.tasks,
+        "successes": one.fates["success"],
+        "agent_faults": one.fates["agent_fault"],
+        "other_failures": one.fates["other"],
+        "unfinished": one.fates["unfinished"],
+        "success_rate": one.rate,
+        "success_ci_low": one.low,
+        "success_ci_high": one.high,
+        "speedup_vs_baseline": base.value if base else None,
+        "speedup_ci_low": base.low if base else None,
+        "speedup_ci_high": base.high if base else None,
+        "speedup_tasks": base.tasks if base else 0,
+        "speedup_vs_human": human.value if human else None,
+        "speedup_vs_human_ci_low": human.low if human else None,
+        "speedup_vs_human_ci_high": human.high if human else None,
+        "speedup_vs_human_tasks": human.tasks if human else 0,
+        "verdicts": {word: one.words[word] for word in get_args(Word)},
+        "iso_bench": {word: one.iso[word] for word in get_args(IsoWord)},
+    }
 
 
 def _md_cell(value: object) -> str:
@@ -153,13 +258,9 @@ def _md_cell(value: object) -> str:
     return re.sub(r"(?i)(https?|ftp):(?=//)", r"\1&#58;", _MARKDOWN.sub(r"\\\1", escaped))
 
 
-def _number(value: float) -> str:
-    return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4g}"
-
-
-def _md_row(row: ResultRow) -> list[str]:
+def _md_row(row: ResultRow, contest: Contest | None) -> list[str]:
     shown = row.headline
-    result = f"{_number(shown.value)} {shown.unit}" if shown else None
+    result = f"{words.number(shown.value)} {shown.unit}" if shown else None
     why = f"{row.diagnosis.failure} ({row.diagnosis.blame}): {row.diagnosis.reason}" if row.diagnosis else None
     proof = row.diagnosis.evidence if row.diagnosis else None
     where = f"{proof.file}:{proof.line}: {proof.text}" if proof else None
@@ -174,6 +275,9 @@ def _md_row(row: ResultRow) -> list[str]:
         row.valid,
         result,
         shown.name if shown else None,
+        words.outcome(contest.baseline, headline(row.mode)) if contest else None,
+        words.outcome(contest.human, headline(row.mode)) if contest else None,
+        words.iso(contest.iso) if contest else None,
         why,
         where,
         notes,
@@ -192,14 +296,60 @@ _MD_HEAD = (
     "valid",
     "result",
     "metric",
+    "speedup over baseline",
+    "over human",
+    "ISO-Bench",
     "class",
     "evidence",
     "flags",
 )
 
 
-def _md(rows: Sequence[ResultRow]) -> str:
-    """One table a campaign; the heading of a simulated one says so."""
+_MD_AGENTS = (
+    "source",
+    "campaign",
+    "agent",
+    "succeeded",
+    "rate",
+    "agent's fault",
+    "other failures",
+    "unfinished",
+    "speedup over baseline",
+    "over human",
+    "win / tie / loss / inconclusive",
+    "ISO-Bench beats / similar / worse / failed / no data",
+)
+
+
+def _md_agent(one: Standing) -> list[str]:
+    cells: list[object] = [
+        one.campaign,
+        one.agent,
+        f"{one.fates['success']} of {one.tasks}",
+        f"{one.rate:.0%} [{one.low:.0%}, {one.high:.0%}]",
+        one.fates["agent_fault"],
+        one.fates["other"],
+        one.fates["unfinished"],
+        words.mean(one.baseline),
+        words.mean(one.human),
+        " / ".join(str(one.words[word]) for word in get_args(Word)),
+        " / ".join(str(one.iso[word]) for word in get_args(IsoWord)),
+    ]
+    return [_SIMULATED if one.simulated else "measured", *(_md_cell(cell) for cell in cells)]
+
+
+def _md_agents(compared: Compared) -> list[str]:
+    """Agents, by the lower end of the interval of their mean speedup; empty without any."""
+    found = standings(compared.all)
+    if not found:
+        return []
+    head = ["## Agents", "", "Ranked by the lower end of the 95 % interval of the geometric mean speedup.", ""]
+    table = [_MD_AGENTS, ["---"] * len(_MD_AGENTS), *map(_md_agent, found)]
+    return [*head, *map(_md_line, table), ""]
+
+
+def _md(rows: Sequence[ResultRow], compared: Compared) -> str:
+    """One table a campaign, then one of all agents; the heading of a simulated one says so."""
     campaigns: dict[str, list[ResultRow]] = {}
     for row in rows:
         campaigns.setdefault(row.campaign, []).append(row)
@@ -207,8 +357,9 @@ def _md(rows: Sequence[ResultRow]) -> str:
     for name, mine in campaigns.items():
         note = f" ({_SIMULATED}: no measurement of vLLM)" if any(row.simulated for row in mine) else ""
         out += [f"## {_md_cell(name)}{note}", "", _md_line(_MD_HEAD), _md_line(["---"] * len(_MD_HEAD))]
-        out += [_md_line(_md_row(row)) for row in mine]
+        out += [_md_line(_md_row(row, compared.contest(row))) for row in mine]
         out.append("")
+    out += _md_agents(compared)
     return "\n".join(out) if out else "No results.\n"
 
 
@@ -216,14 +367,16 @@ def _md_line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def export(rows: Sequence[ResultRow], fmt: Format) -> str:
-    """The rows as text that ends with a newline (CSV: RFC 4180 line ends).
+def export(rows: Sequence[ResultRow], fmt: Format, comparisons: Iterable[Comparison] = ()) -> str:
+    """The rows as text that ends with a newline (CSV: RFC 4180 line ends), with what `comparisons` say of them.
 
+    Markdown and JSON end with the agents of the comparisons, each with its success rate and mean speedup.
     In CSV, only text cells are guarded against formulas: a negative number stays a number.
     """
+    compared = Compared(comparisons)
     if fmt == "json":
-        return _json(rows)
-    return _csv(rows) if fmt == "csv" else _md(rows)
+        return _json(rows, compared)
+    return _csv(rows, compared) if fmt == "csv" else _md(rows, compared)
 
 
 def write_export(path: Path, text: str) -> None:

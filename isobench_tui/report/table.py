@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from isobench_tui.campaign.models import Mode
+from isobench_tui.campaign.models import Arm, Mode
 from isobench_tui.results.metrics import headline
 from isobench_tui.results.models import Diagnosis, Evidence, Flag, Metric, Outcome
 
@@ -27,7 +27,7 @@ class ResultRow:
     model: str
     """As the command names it; `model_used` is what ran."""
     mode: Mode
-    arm: str
+    arm: Arm
     agent: str
     repeat: int
     state: str
@@ -49,6 +49,8 @@ class ResultRow:
     """UTC, ISO 8601."""
     ended_at: str | None = None
     diagnosis: Diagnosis | None = None
+    waits: str = ""
+    """Why it is held, or was skipped."""
     flags: tuple[Flag, ...] = ()
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     """Name -> mean over the counted trials of the deciding attempt."""
@@ -61,7 +63,7 @@ class ResultRow:
 
 _JOBS = """
 SELECT c.name, c.simulated, j.id, j.position, t.commit_sha, t.parent_sha, t.model, t.mode, j.arm, j.agent, j.repeat,
-       j.state, j.outcome, j.valid, t.fingerprint, j.image
+       j.state, j.reason, j.outcome, j.valid, t.fingerprint, j.image
 FROM jobs j JOIN campaigns c ON c.id = j.campaign_id JOIN tasks t ON t.id = j.task_id
 WHERE ? IS NULL OR c.name = ?
 ORDER BY c.id, j.position, j.id
@@ -121,7 +123,7 @@ def result_rows(conn: sqlite3.Connection, campaign: str | None = None) -> list[R
     out = []
     for row in conn.execute(_JOBS, only):
         name, simulated, job, position, commit, parent, model, mode, arm, agent, repeat = tuple(row)[:11]
-        state, outcome, valid, fingerprint, image = tuple(row)[11:]
+        state, waits, outcome, valid, fingerprint, image = tuple(row)[11:]
         tried = attempts.get(job)
         digest, version, used, revision, started, ended = tried.known if tried else (None,) * 6
         out.append(
@@ -138,6 +140,7 @@ def result_rows(conn: sqlite3.Connection, campaign: str | None = None) -> list[R
                 agent=agent,
                 repeat=repeat,
                 state=state,
+                waits=waits,
                 outcome=outcome,
                 valid=None if valid is None else bool(valid),
                 fingerprint=fingerprint,

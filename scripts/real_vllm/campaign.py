@@ -86,4 +86,4 @@ class Run:
         """The export's objects, one a job."""
         text = self.isobench("export", "--campaign", NAME, "--json", capture_output=True).stdout
         found: list[dict[str, Any]] = json.loads(text)
-        return found
+        return [row for row in found if row["kind"] == "result"]
