@@ -329,6 +329,12 @@ def test_a_traceback_leads_to_the_patch_through_other_peoples_code() -> None:
     assert diagnose({"server.log": log.encode()}, context=OTHERS).frame == "", "that line is of another process"
 
 
+def test_words_do_not_overrule_what_the_driver_says_of_the_patch() -> None:
+    log = {"server.log": ("2 out of 2 hunks FAILED\n" + TRACEBACK + "TypeError: x\n").encode()}
+    assert diagnose(log).failure == "patch_not_applied"
+    assert diagnose(log, context=PATCHED).failure == "patch_crash"
+
+
 def test_a_capacity_is_not_blamed_on_a_patched_tree() -> None:
     assert blame_for("gpu_oom_capacity", patched=True) == "undetermined"
     log = {"server.log": (WORKER + TORCH_OOM.format(79, 78)).encode()}

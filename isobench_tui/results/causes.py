@@ -77,7 +77,7 @@ CAUSES: Final[tuple[Rule, ...]] = (
         "undetermined",
         "Skip the job, or give it a patch that changes a source file: an empty one measures the baseline.",
         PATCH,
-        (anywhere(r"No valid patches in input", r"Only garbage was found in the patch input"),),
+        (anywhere(r"No valid patches in input", r"Only garbage was found in the patch input", check=clues.untold),),
     ),
     Rule(
         "patch_not_applied",
@@ -92,6 +92,7 @@ CAUSES: Final[tuple[Rule, ...]] = (
                 r"can't find file to patch",
                 r"^error: patch failed: ",
                 r"patch does not apply",
+                check=clues.untold,
             ),
         ),
     ),

@@ -75,6 +75,11 @@ def unpatched(_: re.Match[str], clue: Clue) -> bool:
     return clue.context.patched is False
 
 
+def untold(_: re.Match[str], clue: Clue) -> bool:
+    """Nobody says whether a patch was applied; where the driver does, a log's words do not overrule it."""
+    return clue.context.patched is None
+
+
 def known_origin(_: re.Match[str], clue: Clue) -> bool:
     """The log's name tells its program: any error in it is that program's."""
     return clue.kind_known

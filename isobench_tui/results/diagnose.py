@@ -82,8 +82,8 @@ def kind_of(name: str, log: LogBytes) -> FileKind:
     return "server" if server else "client"
 
 
-def _clue(log: LogBytes, line: ErrorLine, kind: FileKind, context: Context) -> Clue:
-    calls = () if context.patched is False else tuple(frames(log, line))
+def _clue(log: LogBytes, line: ErrorLine, kind: FileKind, context: Context, *, traced: bool = True) -> Clue:
+    calls = tuple(frames(log, line)) if traced and context.patched is not False else ()
     return Clue(stripped(line.text), context, calls, kind != "other")
 
 
@@ -102,10 +102,9 @@ def _in_log(logs: Logs, name: str, rules: Sequence[Rule], context: Context, *, w
     log = logs.texts[name]
     kind = kind_of(name, log)
     found = logs.errors(name)
-    known = replace(context, patched=False)  # these words need no traceback
     everywhere = tuple(rule for rule in rules if any(pattern.scope == "log" for pattern in rule.patterns))
     for line in sorted(found, key=lambda line: line.line):
-        if hit := _first(everywhere, kind, _clue(log, line, kind, known), ("log",), line, name):
+        if hit := _first(everywhere, kind, _clue(log, line, kind, context, traced=False), ("log",), line, name):
             return replace(hit, frame=patched_frame(_clue(log, line, kind, context)))
     if whole_only or not found:
         return None
@@ -136,7 +135,7 @@ def find_cause(
 
 def explain(text: str, rules: Sequence[Rule] | None = None) -> str | None:
     """The class of one message that somebody else found and gave without a log; None if no rule knows its words."""
-    clue = Clue(text, Context(patched=False), (), False)
+    clue = Clue(text, kind_known=False)
     hit = _first(TABLE if rules is None else rules, "other", clue, ("log", "chain", "line"), _NO_LINE, "")
     return hit.failure if hit else None
 
