@@ -55,6 +55,9 @@ class Item:
     """model_patch.diff, or a prediction.jsonl with the patch in it."""
     remarks: tuple[str, ...]
     """What is odd about it, in sentences."""
+    agent: str = ""
+    model: str = ""
+    """As journal.json or run_summary.json name them."""
 
 
 def items(top: Path, notes: Notes, root: Path) -> list[Item]:
@@ -112,9 +115,9 @@ def _item(folder: Path) -> Item:
     patch = _patch(folder, _under(summary, "agent"), remarks)
     _check_status(journal, summary, remarks)
     meta = _under(journal, "run_metadata") or _under(summary, "meta")
-    return Item(
-        folder, _run(folder, journal, summary, remarks), human, parent, patch, (*remarks, *_who(folder, meta))
-    )
+    run = _run(folder, journal, summary, remarks)
+    said = (*remarks, *_who(folder, meta))
+    return Item(folder, run, human, parent, patch, said, _text(meta, "agent"), _text(meta, "model"))
 
 
 def _table(path: Path, remarks: list[str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def build() -> argparse.ArgumentParser:
     _running(commands)
     _reading(commands)
     _explaining(commands)
+    _archives(commands)
     _steering(commands)
     return parser
 
@@ -67,6 +68,10 @@ def _reading(commands: Commands) -> None:
     logs.add_argument("--attempt", type=int, metavar="N", help="an older attempt (1 is the first)")
     logs.add_argument("--file", metavar="NAME", help="only this log: setup, server, client-00, …")
     logs.add_argument("--json", action="store_true", help="one object a line: file, line, text")
+    compare = _add(commands, "compare", "compare:compare", "the arms of a commit side by side, and what may be said")
+    compare.add_argument("commit", metavar="COMMIT", help="4 or more hex digits, or a job of it")
+    compare.add_argument("--campaign", metavar="NAME", help="only this campaign")
+    compare.add_argument("--json", action="store_true", help="for programs")
     export = _add(commands, "export", "export:export", "the result table")
     export.add_argument("--campaign", metavar="NAME", help="only this campaign")
     export.add_argument("--format", choices=("md", "csv", "json"), default="md", help="default: md")
@@ -93,6 +98,24 @@ def _explaining(commands: Commands) -> None:
     diagnose.add_argument("--oom-killed", action="store_true", help="the engine says OOMKilled")
     diagnose.add_argument("--patch", metavar="FILE", help="the diff that was applied: a traceback may lead into it")
     diagnose.add_argument("--json", action="store_true", help="for programs")
+
+
+def _archives(commands: Commands) -> None:
+    text = "old result files: what was recorded beside what the evidence says"
+    audit = _add(commands, "audit", "audit:audit", text)
+    audit.epilog = "exit codes: 0 all records agree with their evidence, 1 some do not, 2 usage."
+    audit.add_argument("--format", choices=("text", "md", "json"), default="text", help="default: text")
+    audit.add_argument("--json", dest="format", action="store_const", const="json", help="same as --format json")
+    audit.add_argument("--md", dest="format", action="store_const", const="md", help="same as --format md")
+    audit.add_argument("--title", metavar="TEXT", help="heading of the Markdown report")
+    audit.add_argument("-o", "--output", metavar="PATH", help="write to a file instead of standard output")
+    put = _add(commands, "import", "audit:import_", "put old results into the store, audited and never compared")
+    put.add_argument("--campaign", metavar="NAME", help="default: legacy- and the folder's name")
+    for parser in (audit, put):
+        parser.add_argument("paths", metavar="PATH", nargs="+", help="result files, or folders of them")
+        parser.add_argument(
+            "--agent-runs", metavar="DIR", help="look at the patches too: a state tree, or a folder of diffs"
+        )
 
 
 def _plan(commands: Commands) -> None:

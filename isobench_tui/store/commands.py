@@ -26,6 +26,23 @@ Handler = Callable[[sqlite3.Connection, dict[str, Any], str], Answer]
 EXPIRY_S = {"stop": 30.0, "cancel": 30.0, "skip": 30.0}
 """What destroys must be executed soon or not at all: Monday's key never fires on Thursday."""
 
+
+def _submit(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> Answer:
+    from isobench_tui.campaign.models import Submission
+    from isobench_tui.store.submit import submit
+
+    return submit(connection, Submission.model_validate(args), actor)
+
+
+def _import(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> Answer:
+    from isobench_tui.store.legacy import import_rows
+
+    return import_rows(connection, args, actor)
+
+
+_LARGE: dict[str, Handler] = {"submit": _submit, "import": _import}
+"""Commands that bring whole campaigns: once they are done, only the name stays in their row."""
+
 _HANDLERS: dict[str, Handler] = {
     "pause": queue.pause,
     "resume": queue.resume,
@@ -131,11 +148,8 @@ def _run(connection: sqlite3.Connection, row: sqlite3.Row) -> Answer:
             f"{row['name']} expired: it was sent {ago(row['at']):.0f} s ago and nothing was there to do it"
         )
     args: dict[str, Any] = json.loads(row["args"])
-    if row["name"] == "submit":
-        from isobench_tui.campaign.models import Submission
-        from isobench_tui.store.submit import submit
-
-        answer = submit(connection, Submission.model_validate(args), row["actor"])
+    if row["name"] in _LARGE:
+        answer = _LARGE[row["name"]](connection, args, row["actor"])
         connection.execute(
             "UPDATE commands SET args = ? WHERE id = ?", (json.dumps({"name": args["name"]}), row["id"])
         )

@@ -14,7 +14,7 @@ from isobench_tui.store.answer import Answer, Rejected
 from isobench_tui.store.clock import now
 from isobench_tui.store.db import meta, set_meta
 from isobench_tui.store.selectors import Selector, campaign_id, resolve
-from isobench_tui.store.words import count_jobs
+from isobench_tui.store.words import NO_IMAGE, count_jobs
 
 Stop = Literal["stop", "skip", "cancel", "pause"]
 Row = sqlite3.Row
@@ -121,7 +121,10 @@ def stop(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> An
 
 def retry(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> Answer:
     """Undo a skip, or give an ended job a new attempt; the old attempts stay."""
-    jobs = [j for j in resolve(connection, Selector.from_args(args)) if j["state"] in ("done", "skipped")]
+    found = [j for j in resolve(connection, Selector.from_args(args)) if j["state"] in ("done", "skipped")]
+    jobs = [j for j in found if j["image"] != NO_IMAGE]
+    if found and not jobs:
+        raise Rejected("nothing to retry: imported results have neither an image nor a command to run again")
     if not jobs:
         return Answer("nothing to retry: no job of it was skipped or has ended")
     for job in jobs:

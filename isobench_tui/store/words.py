@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+NO_IMAGE: Final = "(not recorded)"
+"""Image of a job whose result was imported: it can be read, and never run."""
+
 
 def count_jobs(number: int) -> str:
     """`1 job`, `3 jobs`."""
