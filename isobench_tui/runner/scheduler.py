@@ -22,6 +22,8 @@ from isobench_tui.store.clock import seconds
 from isobench_tui.store.workspace import Workspace
 
 TICK_S = 0.2
+TURN_S = 1.0
+"""How long the runner rests at most where nothing moves in the store; probes and times are looked at then."""
 HEARTBEAT_S = 5.0
 LOOK_S = 5.0
 """How often an engine is asked whether a fault is gone, while nothing could be started anyway."""
@@ -65,13 +67,19 @@ class Scheduler:
                 await self._engine.close()
 
     async def _turn_until_idle(self, reader: sqlite3.Connection) -> None:
-        version, idle_since = -1, time.monotonic()
+        version, idle_since, due = -1, time.monotonic(), 0.0
         while not self.ending.is_set():
             moved = query.data_version(reader)
-            if moved != version:
-                version = moved
-                if commands.pending(reader):
-                    await self.writer.plain(commands.drain)
+            if (
+                moved == version
+                and time.monotonic() < due
+                and not any(task.done() for _, task in self._lanes.values())
+            ):
+                await self._rest()  # nothing was written and no lane is free: a look costs next to nothing
+                continue
+            version, due = moved, time.monotonic() + TURN_S
+            if commands.pending(reader):
+                await self.writer.plain(commands.drain)
             await self._pass_on_stops()
             if await self._shut_down():
                 return
