@@ -1,8 +1,9 @@
 r"""A tree of a few files that speaks vLLM's command lines; what it does is the environment of the task:
 
 GATE  the client writes GATE.reached, then waits for the file GATE;  SAY  the client prints it first;
-FAKE  what goes wrong: fail, hang, silent, server-hang, server-crash, no-metrics, escape, escape-alone, and hostile-events,
-      hostile-replaced, hostile-removed: what becomes of its run directory, where VICTIM is a file outside.
+FAKE  what goes wrong: fail, hang, silent, server-hang, server-crash, no-metrics, escape, escape-alone,
+      and hostile-events, hostile-replaced, hostile-removed:
+      what becomes of its run directory, where VICTIM is a file outside.
 """
 
 from __future__ import annotations
