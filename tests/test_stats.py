@@ -216,6 +216,13 @@ def test_outliers_are_told(values: list[float], found: list[int]) -> None:
     assert [at for at, _ in outliers(values)] == found
 
 
+def test_what_is_within_the_noise_is_no_outlier() -> None:
+    close = [100.0, 100.5, 99.5, 100.2, 100.1]
+    assert [at for at, _ in outliers(close)] == [2]
+    assert outliers(close, 0.02) == []
+    assert [at for at, _ in outliers([*close, 103.0], 0.02)] == [5]
+
+
 def sides(rate: float, noise: float, rng: random.Random) -> Sequence[Sequence[tuple[float, float]]]:
     """Three arms, five repeats, interleaved, 10 minutes a run; the agent's is 10 % faster."""
     return [

@@ -326,7 +326,7 @@ def _md_agent(one: Standing) -> list[str]:
         one.campaign,
         one.agent,
         f"{one.fates['success']} of {one.tasks}",
-        f"{one.rate:.0%} [{one.low:.0%}, {one.high:.0%}]",
+        f"{words.percent(one.rate)} [{words.percent(one.low)}, {words.percent(one.high)}]",
         one.fates["agent_fault"],
         one.fates["other"],
         one.fates["unfinished"],

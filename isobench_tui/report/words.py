@@ -12,6 +12,11 @@ def number(value: float) -> str:
     return f"{value:,.2f}" if abs(value) >= 1 else f"{value:.4g}"
 
 
+def percent(fraction: float) -> str:
+    """`23 %`."""
+    return f"{100 * fraction:.0f} %"
+
+
 def times(value: float) -> str:
     """A speedup: `1.036`; extreme ones short."""
     return f"{value:.3f}" if 0.01 <= value < 1000 else f"{value:.3g}"
@@ -72,5 +77,5 @@ def iso(found: IsoClass | None) -> str | None:
         return None
     if found.percent is None:
         return found.word
-    risk = "n=1, no CI" if found.flip_risk is None else f"flip risk {found.flip_risk:.0%}"
+    risk = "n=1, no CI" if found.flip_risk is None else f"flip risk {percent(found.flip_risk)}"
     return f"{found.word} ({found.percent:+.1f} % {found.metric}, {risk})"

@@ -87,6 +87,11 @@ class Side:
         done = any(job.state == "done" for job in self.jobs)
         return done and not any(job.state in UNFINISHED for job in self.jobs)
 
+    @property
+    def common(self) -> list[Run]:
+        """The runs on the ground on which most of them stand."""
+        return next(iter(_grounds(self.runs).values()), [])
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -285,10 +290,9 @@ def _findings(task: Task) -> tuple[str, ...]:
     name, notes = headline(task.mode), []
     sides = []
     for side in task.sides:
-        runs = next(iter(_grounds(side.runs).values()), [])
-        runs = [run for run in runs if name in run.metrics and run.metrics[name].value > 0]
+        runs = [run for run in side.common if name in run.metrics and run.metrics[name].value > 0]
         sides.append([(run.started, run.metrics[name].value) for run in runs])
-        for at, z in stats.outliers(_values(name, runs)):
+        for at, z in stats.outliers(_values(name, runs), task.floor):
             notes.append(f"outlier: {name} of {side.name}, repeat {runs[at].repeat + 1}: MAD-z {z:.1f}, kept")
     if found := stats.drift(sides):
         notes.append(f"drift: {name} changed by {found.change:+.1%} over {found.hours:.1f} h, in all arms alike")

@@ -26,7 +26,7 @@ OUTLIER_Z: Final = 3.5
 OUTLIER_REPEATS: Final = 5
 """With fewer values the median of deviations says next to nothing: of three, one is often far out."""
 DRIFT_REPEATS: Final = 6
-MOST_REPEATS: Final = 100
+MOST_REPEATS: Final = 99
 """`Call.more` says this where as many more repeats, or more than that, would be needed."""
 _Z95: Final = 1.959963984540054
 _EXP_LIMIT: Final = 709.0
@@ -222,10 +222,11 @@ def _median(values: Sequence[float]) -> float:
     return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def outliers(values: Sequence[float]) -> list[tuple[int, float]]:
+def outliers(values: Sequence[float], least: float = 0.0) -> list[tuple[int, float]]:
     """Index and modified z-score (by the median absolute deviation of the logs) of values that are far out.
 
-    Where more than half the values are equal, the mean absolute deviation stands in. They are told, never dropped.
+    Those within `least` (0.02: 2 %) of the median are none: a few values can lie very close together by chance. Where
+    more than half are equal, the mean absolute deviation stands in. Outliers are told, never dropped.
     """
     if len(values) < OUTLIER_REPEATS:
         return []
@@ -233,7 +234,8 @@ def outliers(values: Sequence[float]) -> list[tuple[int, float]]:
     middle = _median(logs)
     away = [abs(log - middle) for log in logs]
     unit = _median(away) / 0.6745 or _mean(away) * 1.2533
-    return [(at, far / unit) for at, far in enumerate(away) if unit and far / unit > OUTLIER_Z]
+    bound = max(OUTLIER_Z * unit, math.log1p(least))
+    return [(at, far / unit) for at, far in enumerate(away) if far > bound]
 
 
 def drift(sides: Sequence[Sequence[tuple[float, float]]]) -> Drift | None:
