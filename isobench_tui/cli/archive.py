@@ -78,7 +78,8 @@ def _add(archive: Archive, path: Path, *, named: bool) -> None:
     if not found.known:
         if named:
             archive.troubles.append(Trouble(name, "no result of any known form"))
-        archive.others.append(name)
+        else:
+            archive.others.append(name)
     elif path.parent not in archive.folders:
         archive.folders.append(path.parent)
 
@@ -161,7 +162,8 @@ def _is_of(item: Item, agent: str) -> bool:
         return True
     if agent in PUBLISHED:
         name, published, *run = PUBLISHED[agent].split("/")
-        return (squash(who), squash(model)) == (squash(name), squash(published)) and (not run or item.run == run[0])
+        if (squash(who), squash(model)) == (squash(name), squash(published)):
+            return not run or item.run in {"", run[0]}
     day = _DAY.fullmatch(agent)
     if day and item.run and item.run[5:10].replace("-", "") != day[2]:
         return False

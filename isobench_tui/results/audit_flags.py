@@ -92,14 +92,14 @@ def _wrong(one: Measured) -> list[str]:
     return out
 
 
-_ENGINE = re.compile(r"Avg prompt throughput: ([\d.]+) tokens/s")
+_ENGINE = re.compile(r"Avg prompt throughput: (\d{1,15}(?:\.\d{1,15})?) tokens/s")
 
 
 def _engine_line(raw: bytes, value: float) -> str:
     """Where a bogus throughput came from: a line of the engine's log, if it is among what was kept."""
     for number, text in lines(raw):
         for found in _ENGINE.finditer(text):
-            if math.isclose(float(found[1].rstrip(".") or 0), value):
+            if math.isclose(float(found[1]), value):
                 return f" (it is the engine's own log line {number})"
     return "; the engine's log line does (`Avg prompt throughput`)"
 

@@ -31,6 +31,8 @@ Schema = Literal["threeway", "flat_baseline", "separate", "rerun", "modal", "doc
 MOST = 100_000
 """Records of one file."""
 MAX_METRICS = 200
+MAX_TEXT = 100_000
+"""Characters of one value that are looked at, but for the output that was kept."""
 _DEEPEST = 4
 
 
@@ -178,8 +180,9 @@ def _text(row: Mapping[str, Any], *keys: str) -> str:
     """The first of these values that is text and says something."""
     for key in keys:
         value = row.get(key)
-        if isinstance(value, str) and value.strip().lower() not in {"", "unknown", "none", "null"}:
-            return value.strip()
+        found = clean(value[:MAX_TEXT]).strip() if isinstance(value, str) else ""
+        if found.lower() not in {"", "unknown", "none", "null"}:
+            return found
     return ""
 
 

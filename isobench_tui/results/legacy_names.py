@@ -135,6 +135,6 @@ def known(mode: Mode, recorded: Mapping[str, float]) -> dict[str, float]:
     out: dict[str, float] = {}
     for key, value in recorded.items():
         named = our_name(mode, key)
-        if named is not None and describe(named[0]) is not None:
+        if named is not None and describe(named[0]) is not None and value >= 0:
             out.setdefault(named[0], value * named[1])
     return out
