@@ -67,6 +67,11 @@ def test_what_is_imported(archive: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert call(workspace, "status") == 0
     assert "nothing is left to do" in capsys.readouterr().out
     assert not list((workspace / "runs").iterdir())
+    assert call(workspace, "export") == 0
+    table = capsys.readouterr().out
+    assert "| imported | " in table
+    assert "measured |" not in table
+    assert "## Agents" not in table, "they have no success rate of ours"
 
 
 def test_importing_again_adds_only_what_is_new(

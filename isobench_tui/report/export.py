@@ -21,6 +21,7 @@ from isobench_tui.results.metrics import headline
 from isobench_tui.results.standings import Standing, standings
 from isobench_tui.results.stats import Word
 from isobench_tui.results.text import clean
+from isobench_tui.store.words import NO_IMAGE
 
 Format = Literal["md", "csv", "json"]
 SCHEMA_VERSION: Final = 1
@@ -282,7 +283,8 @@ def _md_row(row: ResultRow, contest: Contest | None) -> list[str]:
         where,
         notes,
     ]
-    return [_SIMULATED if row.simulated else "measured", *(_md_cell(cell) for cell in cells)]
+    source = _SIMULATED if row.simulated else "imported" if row.image == NO_IMAGE else "measured"
+    return [source, *(_md_cell(cell) for cell in cells)]
 
 
 _MD_HEAD = (

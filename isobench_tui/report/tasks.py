@@ -16,6 +16,7 @@ from isobench_tui.results.metrics import headline
 from isobench_tui.results.models import Flag, Metric
 from isobench_tui.results.stats import CONFIGURED_FLOOR
 from isobench_tui.store.attempts import GONE
+from isobench_tui.store.words import NO_IMAGE
 
 DECIDING = frozenset(name for mode in get_args(Mode) for name in (headline(mode), *iso_metrics(mode)))
 """The metrics that a table needs; reading only these keeps an export of many attempts short."""
@@ -50,14 +51,16 @@ def tasks(
 ) -> list[Task]:
     """The tasks of `rows` (of one campaign and commit only, if given) in their order; sides: baseline, human, agents.
 
-    Jobs that an edit of the campaign file took out are no part of it. `metrics` limits what is read of each attempt.
+    Jobs that an edit of the campaign file took out are no part of it, nor are imported ones, which have no rate and
+    no speedup, unless a commit is asked for. `metrics` limits what is read of each attempt.
     """
     runs = _runs(connection, (campaign, campaign, commit, commit), metrics)
     floors = _floors(connection)
     found: dict[tuple[str, str, str], dict[tuple[str, str], list[ResultRow]]] = {}
     for row in rows:
         gone = row.state == "skipped" and row.waits == GONE
-        if (commit is not None and row.commit != commit) or (gone and row.job not in runs):
+        other = row.commit != commit if commit is not None else row.image == NO_IMAGE
+        if other or (gone and row.job not in runs):
             continue
         sides = found.setdefault((row.campaign, row.commit, row.fingerprint), {})
         sides.setdefault((row.arm, row.agent), []).append(row)
