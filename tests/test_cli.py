@@ -320,8 +320,8 @@ def test_pause_now_stops_and_the_job_is_the_first_to_go_on(bench: Bench) -> None
 
 def test_stop_skip_and_cancel_of_what_runs(bench: Bench) -> None:
     gate = running(bench, task(B))
+    Path(f"{gate}.reached").unlink()
     assert bench.cli("stop", "--wait").stdout.startswith("stopping aaaaaaaa:baseline")
-    Path(f"{gate}.reached").unlink(missing_ok=True)
     bench.reached(gate)
     began = time.monotonic()
     assert bench.cli("skip", "aaaa").stdout == "skipped 0 jobs, cancelling aaaaaaaa:baseline\n"
@@ -353,7 +353,8 @@ def test_the_queue_is_edited_while_it_runs(bench: Bench) -> None:
     gate.touch()
     said = bench.cli("attach", code=1).stdout
     assert said.endswith("5 jobs: 2 valid, 1 failed, 1 skipped, 1 held\n")
-    assert said.index("eeeeeeee:baseline#1 attempt 1") < said.index("bbbbbbbb:baseline#1 attempt 1")
+    told = " ".join(row["text"] for row in bench.rows("SELECT text FROM events WHERE kind = 'started' ORDER BY id"))
+    assert told.index("eeeeeeee:baseline#1 attempt 1") < told.index("bbbbbbbb:baseline#1 attempt 1")
     bench.wait_idle()
     assert "held by" in bench.cli("status").stdout
     bench.cli("release", "cccc")
