@@ -9,11 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from isobench_tui.cli.main import main
-from isobench_tui.results.audit import VERDICTS, Audited, audit, reread
-from isobench_tui.results.legacy import Record, read
-from tests.legacy_files import (
+from legacy_files import (
     COMMIT,
     CRASH,
     LATENCY,
@@ -26,6 +22,10 @@ from tests.legacy_files import (
     threeway,
     write,
 )
+
+from isobench_tui.cli.main import main
+from isobench_tui.results.audit import VERDICTS, Audited, audit, reread
+from isobench_tui.results.legacy import Record, read
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 RESULTS = SHARED / "iso-bench" / "results"

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from legacy_files import COMMIT, CRASH, PULL, RECORDED, REJECTED, failed, threeway, write
 
 from isobench_tui.campaign.load import load
 from isobench_tui.cli.main import main
 from isobench_tui.store import commands, db
 from isobench_tui.store.submit import submit
 from isobench_tui.store.workspace import Workspace
-from tests.legacy_files import COMMIT, CRASH, PULL, RECORDED, REJECTED, failed, threeway, write
 
 FOLDER = "omniperf_results_3way_trae_gpt5"
 REPO = Path(__file__).parents[1]

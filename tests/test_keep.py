@@ -27,12 +27,13 @@ def store(tmp_path: Path) -> sqlite3.Connection:
     jobs = [("theirs", "done"), ("done", "done"), ("next", "queued"), ("later", "held"), ("running", "running")]
     for position, (image, state) in enumerate(jobs):
         connection.execute(
-            "INSERT INTO jobs (id, identity, campaign_id, task_id, arm, repeat, position, state, outcome, image, spec, "
-            "created_at) VALUES (?, ?, 1, 1, 'baseline', 0, ?, ?, ?, ?, '{}', ?)",
+            "INSERT INTO jobs (id, identity, campaign_id, task_id, arm, repeat, position, state, outcome, image, "
+            "spec, created_at) VALUES (?, ?, 1, 1, 'baseline', 0, ?, ?, ?, ?, '{}', ?)",
             (image, image, position, state, "success" if state == "done" else None, image, at),
         )
     connection.execute(
-        "INSERT INTO attempts (id, job_id, number, lane, image_ref, started_at) VALUES ('r-1', 'running', 1, 0, 'x', ?)",
+        "INSERT INTO attempts (id, job_id, number, lane, image_ref, started_at) "
+        "VALUES ('r-1', 'running', 1, 0, 'x', ?)",
         (at,),
     )
     for age, image in enumerate(("old", "done", "next", "later", "running", "theirs")):

@@ -126,7 +126,7 @@ def test_a_newer_store_is_refused_and_untouched(store: sqlite3.Connection, works
     for door in (db.open_store, db.create_store):
         with pytest.raises(
             db.StoreError,
-            match=rf"written by a newer isobench \(schema {schema.VERSION + 1}, this one knows {schema.VERSION}\); up",
+            match=rf"by a newer isobench \(schema {schema.VERSION + 1}, this one knows {schema.VERSION}\); upgrade",
         ):
             door(workspace)
     assert workspace.database.read_bytes() == before
