@@ -62,12 +62,12 @@ def _call(options: argparse.Namespace, args: dict[str, Any], *, saw: bool = Fals
 
 
 def _wait(workspace: Workspace, connection: sqlite3.Connection, answer: Answer) -> None:
-    """Until the effect is there: attempts over, or the runner gone."""
+    """Until the effect is there: the attempts that it met are over (their jobs may run again), or the runner gone."""
     ending = answer.data.get("state") == "ending"
-    mine = set(answer.data.get("jobs") or ())
+    met = set(answer.data.get("attempts") or ())
     while workspace.locked():
-        running = {row["job_id"] for row in connection.execute("SELECT job_id FROM attempts WHERE state != 'closed'")}
-        if not ending and not (running & mine if mine else running):
+        left = {row["id"] for row in connection.execute("SELECT id FROM attempts WHERE state != 'closed'")}
+        if not ending and not left & met:
             return
         time.sleep(POLL_S)
 

@@ -41,7 +41,7 @@ def pause(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> A
     else:
         text = f"pausing {what}: {_names(running)} runs to its end"
     events.add(connection, "paused", text, actor=actor, campaign=campaign)
-    return Answer(text, data={"state": "pausing" if running else "paused"})
+    return Answer(text, data={"state": "pausing" if running else "paused", "attempts": _attempts(running)})
 
 
 def resume(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> Answer:
@@ -79,7 +79,8 @@ def skip(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> An
         text += f", cancelling {_names(running)}"
     text += _lonely_agents(connection, jobs)
     events.add(connection, "skipped", text, actor=actor, data={"jobs": [j["id"] for j in jobs]})
-    return Answer(text, data={"state": "cancelling" if running else "skipped", "jobs": [j["id"] for j in jobs]})
+    state = "cancelling" if running else "skipped"
+    return Answer(text, data={"state": state, "jobs": [j["id"] for j in jobs], "attempts": _attempts(running)})
 
 
 def cancel(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> Answer:
@@ -99,7 +100,7 @@ def cancel(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> 
     if running:
         text += f", cancelling {_names(running)}"
     events.add(connection, "cancelled", text, actor=actor, campaign=name)
-    return Answer(text, data={"state": "cancelling" if running else "cancelled"})
+    return Answer(text, data={"state": "cancelling" if running else "cancelled", "attempts": _attempts(running)})
 
 
 def stop(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> Answer:
@@ -116,7 +117,8 @@ def stop(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> An
         _wish(connection, job["running"], "stop")
     text = f"stopping {_names(jobs)}, back to the front of the queue"
     events.add(connection, "stopping", text, actor=actor, data={"jobs": [j["id"] for j in jobs]})
-    return Answer(text, data={"state": "cancelling", "jobs": [j["id"] for j in jobs]})
+    found = {"jobs": [j["id"] for j in jobs], "attempts": _attempts(jobs)}
+    return Answer(text, data={"state": "cancelling", **found})
 
 
 def retry(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> Answer:
@@ -222,6 +224,11 @@ def _running(connection: sqlite3.Connection, campaign: str | None) -> list[Row]:
         "WHERE a.state = 'open' AND (? IS NULL OR c.name = ?)",
         (campaign, campaign),
     ).fetchall()
+
+
+def _attempts(jobs: list[Row]) -> list[str]:
+    """The attempts that a command lets end or ends: what `--wait` waits for."""
+    return [job["running"] for job in jobs]
 
 
 def _wish(connection: sqlite3.Connection, attempt: str, stop: Stop) -> None:
