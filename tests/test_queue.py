@@ -319,7 +319,9 @@ def test_stop_names_what_runs_and_keeps_the_rest(bench: Bench) -> None:
     assert bench.command("stop").text == "nothing is running"
     attempt = bench.begin("a:baseline#1")
     assert bench.command("stop", "bbbb").text == "nothing is running"
-    assert bench.command("stop", "aaaa").text == "stopping aaaaaaaa:baseline, back to the front of the queue"
+    answer = bench.command("stop", "aaaa")
+    assert answer.text == "stopping aaaaaaaa:baseline, back to the front of the queue"
+    assert answer.data["attempts"] == [attempt], "what `--wait` waits for"
     assert stop_of(bench, attempt) == "stop"
     assert bench.states()["a:baseline#1"] == "running"
 
@@ -499,9 +501,10 @@ def test_effect_and_answer_are_one_transaction(bench: Bench) -> None:
         assert bench.states()["b:one#1"] == "queued"
         connection.execute("DROP TRIGGER no_answer")
         commands.drain(connection)
-        assert commands.answer_of(connection, key) == Answer(
-            "skipped 2 jobs", 0, {"state": "skipped", "jobs": [bench.id("b:baseline#1"), bench.id("b:one#1")]}
-        )
+        answer = commands.answer_of(connection, key)
+        assert answer is not None
+        assert answer.text == "skipped 2 jobs"
+        assert answer.data["jobs"] == [bench.id("b:baseline#1"), bench.id("b:one#1")]
     assert bench.states()["b:one#1"] == "skipped"
 
 
