@@ -21,6 +21,8 @@ from member import Member
 from isobench_tui.engine.base import ImageInfo, LaunchSpec
 from isobench_tui.engine.docker import DockerEngine
 
+pytest_plugins = ["campaigns"]
+
 
 def missing(reason: object) -> NoReturn:
     """Skip for want of an engine, or fail where one is required."""
