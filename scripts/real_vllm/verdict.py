@@ -53,6 +53,10 @@ def dead_clients(connection: sqlite3.Connection, agent: str) -> list[tuple[int |
     return [tuple(row) for row in connection.execute(_TRIALS, (agent,))]
 
 
+CRASHES = ("patch_crash", "server_crash")
+"""`patch_crash` where the traceback's own frames lie in the patch."""
+
+
 def complaints(rows: list[dict[str, Any]], connection: sqlite3.Connection) -> Iterator[str]:
     """What is not as it must be, in sentences; nothing where all is well."""
     by_agent: dict[str, list[dict[str, Any]]] = {}
@@ -66,8 +70,8 @@ def complaints(rows: list[dict[str, Any]], connection: sqlite3.Connection) -> It
     for name, telling in (("breaks-import", ("fast_queue",)), ("engine-dies", ("no batch plan", "EngineDeadError"))):
         for row in by_agent.get(name, [{}]):
             text = row.get("evidence_text") or ""
-            if row.get("outcome") != "failed" or row.get("class") != "server_crash":
-                yield f"{name} is not failed with server_crash but {row.get('outcome')} with {row.get('class')}"
+            if row.get("outcome") != "failed" or row.get("class") not in CRASHES:
+                yield f"{name} is not failed with a crash but {row.get('outcome')} with {row.get('class')}"
             elif not any(word in text for word in telling):
                 yield f"the evidence of {name} tells nothing: {row['evidence_file']}:{row['evidence_line']}: {text}"
     for code, completed, asked, got, expected in dead_clients(connection, "engine-dies"):
