@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from isobench_tui.campaign.models import Settings, Submission
 
+MAX_RUNNERS = 5
+"""Runners that one `run` puts in the place of dead ones; more would hide a fault of ours."""
 START_S = 30.0
 """Seconds that a new runner may take until it beats."""
 
@@ -101,12 +103,16 @@ def follow(
 
     `restart`: a runner that died is replaced; one that was told to end is not.
     """
+    replaced = 0
     try:
         while True:
             done = follower.step()
             if restart and not workspace.locked() and query.unfinished(connection):
                 beat = live.get(connection, live.RUNNER_KEY)
                 if beat is None or beat[1]["state"] != "ending":
+                    if replaced == MAX_RUNNERS:
+                        raise WorkspaceError(f"the runner died again and again:\n{_tail(workspace.runner_log)}")
+                    replaced += 1
                     ensure_runner(workspace, connection)
                 elif not done:
                     print(f"the runner was shut down; `isobench run{_where(workspace)}` goes on")

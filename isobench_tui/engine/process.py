@@ -130,7 +130,8 @@ class ProcessEngine:
         if record is not None:
             with contextlib.suppress(Foreign):
                 await asyncio.to_thread(_delete, self._own(Path(record.tree), handle.attempt, handle.run_dir))
-        (handle.run_dir / RECORD).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder in its place is not ours to mind
+            (handle.run_dir / RECORD).unlink()
 
     async def adopt(self, workspace: str, runs: Path) -> list[Handle]:
         return await asyncio.to_thread(self._adopt, workspace, runs)
