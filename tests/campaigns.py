@@ -293,7 +293,7 @@ class Site:
 
     def export(self) -> dict[str, dict[str, Any]]:
         """`a:baseline` -> the row of `export --json`."""
-        rows = json.loads(self.isobench("export", "--json").stdout)
+        rows = [row for row in json.loads(self.isobench("export", "--json").stdout) if row["kind"] == "result"]
         return {f"{row['commit'][0]}:{row['agent'] or row['arm']}": row for row in rows}
 
     def idle(self) -> None:
