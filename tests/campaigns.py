@@ -307,8 +307,8 @@ class Site:
         return list(self.host.client.containers(all=True, filters={"label": label})) if uuid else []
 
     def assert_nothing_left(self) -> None:
-        """No container, no name, no runner, nothing open in the store; the logs are there."""
-        assert not self.workspace.locked()
+        """Once the runner has ended: no container, no name, nothing open in the store; the logs are there."""
+        self.idle()
         assert self.containers() == []
         assert not self.host.exists(CPU)
         assert self.rows("SELECT id FROM attempts WHERE state != 'closed' OR closed_at IS NULL") == []

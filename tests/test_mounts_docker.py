@@ -33,7 +33,6 @@ def test_setup_commands_see_their_wheels_in_every_arm_and_a_failing_one_is_env_b
     site.isobench("run", site.campaign(task(A), name="bad", more=bad), code=1)
     (failed,) = site.rows("SELECT failure FROM jobs WHERE outcome = 'failed'")
     assert failed["failure"] == "env_broken"
-    site.idle()
     site.assert_nothing_left()
 
 
@@ -54,5 +53,4 @@ def test_a_data_set_is_mounted_read_only_and_checked(site: Site) -> None:
     workload = json.loads(site.one("SELECT workload FROM tasks"))
     assert workload["dataset"] == f"sha256:{hashlib.sha256(data.read_bytes()).hexdigest()}"
     assert str(data) not in json.dumps(workload["client"])
-    site.idle()
     site.assert_nothing_left()
