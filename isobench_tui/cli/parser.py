@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from isobench_tui import __version__
 
 _EPILOG = """\
-SEL names jobs: a job id, COMMIT (4 or more hex digits), COMMIT:ARM (baseline, human, agent), COMMIT:AGENT.
-exit codes: 0 done and all valid, 1 done with failures or invalid results, 2 usage or campaign file error,
-3 engine unreachable, 4 no such campaign or job, 130 interrupted.
+SEL names jobs: a job id, COMMIT (4 or more hex digits), COMMIT:ARM (baseline,
+human, agent), COMMIT:AGENT.
+exit codes: 0 done and all valid, 1 done with failures or invalid results,
+2 usage or campaign file error, 3 engine unreachable, 4 no such campaign or
+job, 130 interrupted.
 """
 
 
