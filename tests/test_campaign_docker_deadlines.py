@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,15 @@ pytestmark = pytest.mark.docker
 SLEEP = '[[setup]]\nrun = "echo before; sleep 600"'
 
 
-def missed(site: Site, phase: str, failure: str = "timeout") -> dict[str, Any]:
-    """The campaign's one attempt, once its only end is a missed deadline of `phase` and nothing is left of it."""
+def missed(site: Site, phase: str, failure: str = "timeout", *, late: Sequence[str] = ()) -> dict[str, Any]:
+    """The campaign's one attempt, once it ended by a missed deadline of `phase` alone (and of `late`), and is gone."""
     site.idle()
     (attempt,) = site.attempts()
     assert (attempt["outcome"], attempt["failure"]) == ("timed_out", failure), site.tell()
     assert attempt["phases"][phase] in {"timed_out", "failed"}
-    assert all(outcome == "ok" for name, outcome in attempt["phases"].items() if name != phase)
+    assert {
+        name: outcome for name, outcome in attempt["phases"].items() if outcome != "ok" and name != phase
+    } == dict.fromkeys(late, "timed_out")
     assert site.outcomes() == {"a:baseline": ("timed_out", failure)}
     assert site.isobench("run", code=0).stdout.startswith("nothing is queued")
     check_logs(site, attempt["id"])
@@ -50,15 +53,18 @@ def test_the_image_does_not_come(site: Site, slow_registry: Proxy) -> None:
 
 @pytest.mark.parametrize("held", ["request", "answer"])
 def test_the_engine_is_slow_to_create(site: Site, slow_engine: EngineProxy, held: Any) -> None:
-    """Whether the container appears before or after the deadline: the lane waits for it, and it is removed."""
+    """Whether the container appears before or after the deadline: the lane waits for it, and it never starts."""
     rule = slow_engine.rule(r"^POST .*/containers/create", held)
-    site.start(site.campaign(task(A), docker_socket=slow_engine.url, timeouts={"start": "1500ms"}))
-    site.wait("SELECT 1 FROM attempts WHERE phase = 'cleanup'")
-    until(lambda: site.host.exists(CPU) == (held == "answer"), what="the container is there as soon as it can be")
-    assert site.workspace.locked()
+    deadlines = {"start": "1500ms", "cleanup": "1500ms"}
+    site.start(site.campaign(task(A), docker_socket=slow_engine.url, timeouts=deadlines))
+    site.wait("SELECT 1 FROM phases WHERE phase = 'cleanup' AND outcome = 'timed_out'")
+    assert site.host.exists(CPU) == (held == "answer")
+    assert site.one("SELECT state FROM attempts") == "collected"
     rule.release()
-    assert "start" in missed(site, "start")["reason"]
-    assert "start" not in site.host.story(CPU)[site.host.story(CPU).index("create") :][-1:]
+    assert "start" in missed(site, "start", late=["cleanup"])["reason"]
+    *_, story = " ".join(site.host.story(CPU)).split("create")
+    assert "start" not in story
+    assert "destroy" in story
 
 
 @pytest.fixture(params=["alive", "dead"])
