@@ -19,14 +19,13 @@ SLEEP = '[[setup]]\nrun = "echo before; sleep 600"'
 
 
 def missed(site: Site, phase: str, failure: str = "timeout", *, late: Sequence[str] = ()) -> dict[str, Any]:
-    """The campaign's one attempt, once it ended by a missed deadline of `phase` alone (and of `late`), and is gone."""
+    """The one attempt, which missed the deadline of `phase` (and of `late`) alone, and nothing of it is left."""
     site.idle()
     (attempt,) = site.attempts()
     assert (attempt["outcome"], attempt["failure"]) == ("timed_out", failure), site.tell()
     assert attempt["phases"][phase] in {"timed_out", "failed"}
-    assert {
-        name: outcome for name, outcome in attempt["phases"].items() if outcome != "ok" and name != phase
-    } == dict.fromkeys(late, "timed_out")
+    others = {name: outcome for name, outcome in attempt["phases"].items() if outcome != "ok" and name != phase}
+    assert others == dict.fromkeys(late, "timed_out")
     assert site.outcomes() == {"a:baseline": ("timed_out", failure)}
     assert site.isobench("run", code=0).stdout.startswith("nothing is queued")
     check_logs(site, attempt["id"])
