@@ -61,7 +61,7 @@ def test_six_jobs_outlive_their_terminal(site: Site) -> None:
     site.reached("measure")
     until(lambda: "aaaaaaaa:baseline#1 measure" in terminal.said(), within=WITHIN, what=terminal.said())
     runner = site.runner()
-    assert terminal.hang_up() == -signal.SIGHUP
+    assert terminal.hang_up() in {-signal.SIGHUP, 130}  # 130: it wrote to the dead terminal before the signal came
     assert site.runner() == runner
     assert os.getsid(runner) == runner
     assert str(Path(f"/proc/{runner}/fd/0").readlink()) == os.devnull

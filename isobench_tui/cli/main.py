@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import io
 import os
+import stat
 import sys
 
 from isobench_tui.cli.parser import build
@@ -25,10 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # the reader of our pipe has gone; nothing is left to say, and nothing more may be written at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _mute()
         return 0
     except Exception as error:
+        if _terminal_is_gone(error):
+            _mute()
+            return INTERRUPTED
         known = _known(error)
         if known is None:
             raise
@@ -36,6 +40,20 @@ def main(argv: list[str] | None = None) -> int:
         for line in text.splitlines():
             print(f"isobench: {line}", file=sys.stderr)
     return code
+
+
+def _mute() -> None:
+    """Whoever read us has gone: nothing is left to say, and nothing more may be written at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+
+
+def _terminal_is_gone(error: Exception) -> bool:
+    """Writing to a terminal that was hung up gives EIO; SIGHUP may come a moment later."""
+    if not isinstance(error, OSError) or error.errno != errno.EIO:
+        return False
+    return stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
 
 
 def _known(error: Exception) -> tuple[str, int] | None:
