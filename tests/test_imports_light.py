@@ -75,3 +75,11 @@ def test_status_without_a_workspace_needs_platformdirs_only(tmp_path: Path) -> N
     assert code == 2
     assert "platformdirs" in modules
     assert HEAVY & set(modules) == set()
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "pause", "resume", "skip", "stop"])
+def test_the_smaller_parser_of_a_command_reads_the_same(command: str) -> None:
+    from isobench_tui.cli.parser import build
+
+    argv = [command, *(["58ee"] if command in {"logs", "skip", "stop"} else []), "--workspace", "w"]
+    assert build(command).parse_args(argv) == build().parse_args(argv)

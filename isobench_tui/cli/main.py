@@ -19,7 +19,8 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # other people's text must not fail in a narrow locale
             stream.reconfigure(errors="backslashreplace")
-    options = build().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    options = build(argv[0] if argv else None).parse_args(argv)
     module, _, function = options.call.partition(":")
     try:
         code: int = getattr(importlib.import_module(f"isobench_tui.cli.{module}"), function)(options)

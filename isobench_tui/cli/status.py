@@ -151,11 +151,13 @@ def _print(found: dict[str, Any]) -> None:
     for now in found["running"]:
         print(f"now      {_who(now)} {_phase(now)}")
     if found["jobs"]:
-        print()
-        width = max(len(_who(job)) for job in found["jobs"])
-        modes = max(len(job["mode"]) for job in found["jobs"])
-        for job in found["jobs"]:
-            print(f"{job['id']}  {_who(job):<{width}}  {job['mode']:<{modes}}  {_outcome(job)}".rstrip())
+        names = [_who(job) for job in found["jobs"]]
+        width = max(map(len, names))
+        lines = (
+            f"{job['id']}  {name:<{width}}  {job['mode']:<10}  {_outcome(job)}".rstrip()
+            for job, name in zip(found["jobs"], names, strict=True)
+        )
+        print("", *lines, sep="\n")
 
 
 def _print_runner(found: dict[str, Any]) -> None:

@@ -92,6 +92,8 @@ CREATE TABLE attempts (
     CHECK ((state = 'open') = (outcome IS NULL))
 );
 CREATE INDEX attempts_open ON attempts (state) WHERE state != 'closed';
+-- lists need these three only, and an attempt's row is long
+CREATE INDEX attempts_success ON attempts (job_id, number, id) WHERE outcome = 'success';
 CREATE TABLE phases (
     attempt_id TEXT NOT NULL REFERENCES attempts,
     seq        INTEGER NOT NULL,
