@@ -153,8 +153,9 @@ def _print(found: dict[str, Any]) -> None:
     if found["jobs"]:
         names = [_who(job) for job in found["jobs"]]
         width = max(map(len, names))
+        modes = max(len(job["mode"]) for job in found["jobs"])
         lines = (
-            f"{job['id']}  {name:<{width}}  {job['mode']:<10}  {_outcome(job)}".rstrip()
+            f"{job['id']}  {name:<{width}}  {job['mode']:<{modes}}  {_outcome(job)}".rstrip()
             for job, name in zip(found["jobs"], names, strict=True)
         )
         print("", *lines, sep="\n")
