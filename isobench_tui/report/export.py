@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal, get_args
 
 from isobench_tui.report import words
+from isobench_tui.report.markdown import cell, plain
+from isobench_tui.report.markdown import row as line
 from isobench_tui.report.table import ResultRow
 from isobench_tui.results.compare import Comparison, Contest
 from isobench_tui.results.isoclass import IsoWord
 from isobench_tui.results.metrics import headline
 from isobench_tui.results.standings import Standing, standings
 from isobench_tui.results.stats import Word
-from isobench_tui.results.text import clean
 from isobench_tui.store.words import NO_IMAGE
 
 Format = Literal["md", "csv", "json"]
@@ -30,7 +29,6 @@ SCHEMA_VERSION: Final = 1
 _SIMULATED = "simulated"
 _FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """Beginnings that spreadsheets take for a formula, full-width forms among them."""
-_MARKDOWN = re.compile(r"([\\`*_\[\]|~#!])")
 
 _COLUMNS: Final = (
     "campaign",
@@ -82,11 +80,6 @@ _COLUMNS: Final = (
 
 
 _COMPARING: Final = ("speedup_", "verdict", "iso_bench_", "not_compared")
-
-
-def _plain(value: str) -> str:
-    """One line of text without control characters."""
-    return clean(value.replace("\r", " ").replace("\n", " ").replace("\t", " "))
 
 
 class Compared:
@@ -174,7 +167,7 @@ def _record(row: ResultRow, contest: Contest | None) -> dict[str, object]:
         "job": row.job,
         "attempt": row.attempt,
     }
-    return {key: _plain(value) if isinstance(value, str) else value for key, value in record.items()}
+    return {key: plain(value) if isinstance(value, str) else value for key, value in record.items()}
 
 
 def _csv_cell(value: object) -> str:
@@ -208,10 +201,10 @@ def _json(rows: Sequence[ResultRow], compared: Compared) -> str:
     for row in rows:
         record = {"schema_version": SCHEMA_VERSION, "kind": "result", **_record(row, compared.contest(row))}
         record["flags"] = [
-            {"name": _plain(flag.name), "effect": flag.effect, "text": _plain(flag.text)} for flag in row.flags
+            {"name": plain(flag.name), "effect": flag.effect, "text": plain(flag.text)} for flag in row.flags
         ]
         record["metrics"] = {
-            _plain(name): {"value": item.value, "unit": item.unit, "better": item.better}
+            plain(name): {"value": item.value, "unit": item.unit, "better": item.better}
             for name, item in row.metrics.items()
         }
         out.append(json.dumps(record, ensure_ascii=False, allow_nan=False))
@@ -225,9 +218,9 @@ def _agent(one: Standing) -> dict[str, object]:
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "agent",
-        "campaign": _plain(one.campaign),
+        "campaign": plain(one.campaign),
         "simulated": one.simulated,
-        "agent": _plain(one.agent),
+        "agent": plain(one.agent),
         "tasks": one.tasks,
         "successes": one.fates["success"],
         "agent_faults": one.fates["agent_fault"],
@@ -251,12 +244,7 @@ def _agent(one: Standing) -> dict[str, object]:
 
 def _md_cell(value: object) -> str:
     """Text that neither ends the cell nor becomes markup or HTML."""
-    if value is None or value == "":
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    escaped = html.escape(_plain(str(value)), quote=False)
-    return re.sub(r"(?i)(https?|ftp):(?=//)", r"\1&#58;", _MARKDOWN.sub(r"\\\1", escaped))
+    return cell(("yes" if value else "no") if isinstance(value, bool) else value)
 
 
 def _md_row(row: ResultRow, contest: Contest | None) -> list[str]:
@@ -284,7 +272,7 @@ def _md_row(row: ResultRow, contest: Contest | None) -> list[str]:
         notes,
     ]
     source = _SIMULATED if row.simulated else "imported" if row.image == NO_IMAGE else "measured"
-    return [source, *(_md_cell(cell) for cell in cells)]
+    return [source, *(_md_cell(value) for value in cells)]
 
 
 _MD_HEAD = (
@@ -337,7 +325,7 @@ def _md_agent(one: Standing) -> list[str]:
         " / ".join(str(one.words[word]) for word in get_args(Word)),
         " / ".join(str(one.iso[word]) for word in get_args(IsoWord)),
     ]
-    return [_SIMULATED if one.simulated else "measured", *(_md_cell(cell) for cell in cells)]
+    return [_SIMULATED if one.simulated else "measured", *(_md_cell(value) for value in cells)]
 
 
 def _md_agents(compared: Compared) -> list[str]:
@@ -347,7 +335,7 @@ def _md_agents(compared: Compared) -> list[str]:
         return []
     head = ["## Agents", "", "Ranked by the lower end of the 95 % interval of the geometric mean speedup.", ""]
     table = [_MD_AGENTS, ["---"] * len(_MD_AGENTS), *map(_md_agent, found)]
-    return [*head, *map(_md_line, table), ""]
+    return [*head, *map(line, table), ""]
 
 
 def _md(rows: Sequence[ResultRow], compared: Compared) -> str:
@@ -358,15 +346,11 @@ def _md(rows: Sequence[ResultRow], compared: Compared) -> str:
     out = []
     for name, mine in campaigns.items():
         note = f" ({_SIMULATED}: no measurement of vLLM)" if any(row.simulated for row in mine) else ""
-        out += [f"## {_md_cell(name)}{note}", "", _md_line(_MD_HEAD), _md_line(["---"] * len(_MD_HEAD))]
-        out += [_md_line(_md_row(row, compared.contest(row))) for row in mine]
+        out += [f"## {_md_cell(name)}{note}", "", line(_MD_HEAD), line(["---"] * len(_MD_HEAD))]
+        out += [line(_md_row(row, compared.contest(row))) for row in mine]
         out.append("")
     out += _md_agents(compared)
     return "\n".join(out) if out else "No results.\n"
-
-
-def _md_line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
 
 
 def export(rows: Sequence[ResultRow], fmt: Format, comparisons: Iterable[Comparison] = ()) -> str:
