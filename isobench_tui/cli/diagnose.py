@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from isobench_tui.campaign import patchlint
 from isobench_tui.campaign.models import Mode
-from isobench_tui.cli.words import safe
+from isobench_tui.report.text import safe
 from isobench_tui.results.clues import Context
 from isobench_tui.results.diagnose import diagnose as judge_logs
 from isobench_tui.results.models import ClientResult, Diagnosis

@@ -6,7 +6,7 @@ import sqlite3
 import sys
 import time
 
-from isobench_tui.cli.words import bytes_text, clock, safe
+from isobench_tui.report.text import bytes_text, clock, safe
 from isobench_tui.store import events, live, query
 from isobench_tui.store.answer import FAILURES, OK
 from isobench_tui.store.clock import ago

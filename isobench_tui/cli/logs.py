@@ -10,7 +10,7 @@ import sys
 import time
 from dataclasses import dataclass
 
-from isobench_tui.cli.words import safe
+from isobench_tui.report.text import safe
 from isobench_tui.store import db, query
 from isobench_tui.store.answer import NOT_FOUND, OK, Rejected
 from isobench_tui.store.rundir import Hostile, RunDir

@@ -8,7 +8,7 @@ import sqlite3
 from dataclasses import asdict
 from typing import Any
 
-from isobench_tui.cli.words import bytes_text, clock, number, safe, span
+from isobench_tui.report.text import bytes_text, clock, number, safe, span
 from isobench_tui.store import db, live, query
 from isobench_tui.store.answer import OK
 from isobench_tui.store.clock import ago

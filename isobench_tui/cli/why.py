@@ -8,7 +8,7 @@ import os
 import sqlite3
 from typing import Any
 
-from isobench_tui.cli.words import clock, safe, span
+from isobench_tui.report.text import clock, safe, span
 from isobench_tui.results.metrics import headline
 from isobench_tui.results.rules import remedy, rule
 from isobench_tui.results.text import clean, clip

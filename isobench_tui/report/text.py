@@ -1,4 +1,4 @@
-"""How the command line writes times, sizes and other people's text."""
+"""How commands and screens write times, sizes and other people's text."""
 
 from __future__ import annotations
 
