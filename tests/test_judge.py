@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from isobench_tui.campaign.models import Mode, Workload
 from isobench_tui.results.classes import DEFAULT_BLAME
+from isobench_tui.results.facts import ForeignProcess, GpuFacts, MachineFacts
 from isobench_tui.results.judge import AttemptFacts, judge
 from isobench_tui.results.metrics import metric
 from isobench_tui.results.models import ClientResult, TrialFacts, Verdict
@@ -261,6 +262,51 @@ def test_flags_of_the_measurement() -> None:
     assert flag_names(lost) == {"failed_requests": "invalidates"}
     refused = judge(facts(events=({**override, "applied": False}, HEALTHY, END)))
     assert refused.flags == ()
+
+
+def busy(memory: int, name: str = "python3") -> MachineFacts:
+    return MachineFacts((GpuFacts("0", 60.0, (ForeignProcess(77, name, memory),)),))
+
+
+def slowed(watched: float = 60.0, **seconds: float) -> MachineFacts:
+    return MachineFacts((GpuFacts("0", watched), GpuFacts("1", watched, (), seconds, 1320.0, 1980.0)))
+
+
+@pytest.mark.parametrize(
+    ("machine", "flag", "effect", "words"),
+    [
+        (busy(7 * 2**30), "gpu_busy", "invalidates", "python3 (77) held 7,168 MiB of GPU 0"),
+        (busy(2**30, "\x1b[31mevil\n"), "gpu_busy", "invalidates", "evil (77) held"),
+        (
+            slowed(hw_thermal_slowdown=12.0, sw_power_cap=60.0),
+            "throttled",
+            "invalidates",
+            "hw_thermal_slowdown 12 of 60 s, at 1,320 of 1,980 MHz",
+        ),
+        (slowed(hw_power_brake_slowdown=3.1), "throttled", "invalidates", "hw_power_brake_slowdown 3.1 of 60 s"),
+        (slowed(sw_power_cap=31.0), "throttled", "notes", "sw_power_cap 31 of 60 s"),
+    ],
+)
+def test_flags_of_the_machine(machine: MachineFacts, flag: str, effect: str, words: str) -> None:
+    verdict = judge(facts(machine=machine))
+    assert flag_names(verdict) == {flag: effect}
+    assert words in verdict.flags[0].text
+    assert verdict.valid == (effect == "notes")
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        MachineFacts(),
+        busy(256 * 2**20),
+        slowed(hw_slowdown=3.0),
+        slowed(sw_power_cap=30.0),
+        slowed(gpu_idle=60.0),
+        slowed(0.0, hw_slowdown=0.0),
+    ],
+)
+def test_a_machine_at_rest_raises_nothing(machine: MachineFacts) -> None:
+    assert judge(facts(machine=machine)).flags == ()
 
 
 json_values = st.recursive(

@@ -48,9 +48,16 @@ def failed(failure: str, outcome: Outcome = "failed") -> Verdict:
 
 
 def decided(
-    verdict: Verdict, *, stop: str | None = None, counted: int = 0, interruptions: int = 0, most: int = 3
+    verdict: Verdict,
+    *,
+    stop: str | None = None,
+    counted: int = 0,
+    interruptions: int = 0,
+    most: int = 3,
+    repeated: bool = False,
 ) -> policy.Decision:
-    return policy.decide(verdict, stop=stop, counted=counted, interruptions=interruptions, max_attempts=most)
+    limits = {"counted": counted, "interruptions": interruptions, "max_attempts": most}
+    return policy.decide(verdict, stop=stop, repeated=repeated, **limits)
 
 
 # ------------------------------------------------------------------------------------------------------ the table
@@ -101,6 +108,22 @@ def test_the_operators_wish_comes_before_the_table(verdict: Verdict) -> None:
     assert decided(verdict, stop="skip").fate == Skipped("skipped while it ran")
     assert decided(verdict, stop="cancel").fate == Skipped("campaign cancelled")
     assert not any(decided(verdict, stop=stop).counts for stop in STOPS[1:])
+
+
+def invalid(*names: str) -> Verdict:
+    return Verdict("success", flags=tuple(Flag(name, "invalidates", "1") for name in names))
+
+
+@pytest.mark.parametrize("names", [("gpu_busy",), ("throttled",), ("throttled", "gpu_busy")])
+def test_a_result_that_the_machine_spoilt_is_repeated_once(names: tuple[str, ...]) -> None:
+    again = policy.Decision(Requeue("behind", f"repeat after {', '.join(names)}"), counts=True)
+    assert decided(invalid(*names)) == again
+    done = policy.Decision(Done(), counts=True)
+    assert decided(invalid(*names), repeated=True) == done
+    assert decided(invalid(*names), most=1) == done, "max_attempts is the last word"
+    assert decided(invalid(*names), stop="cancel") == done
+    assert decided(invalid(*names, "patch_empty")) == done, "a repeat would be invalid again"
+    assert decided(Verdict("success", flags=(Flag("throttled", "notes", "1"),))) == done
 
 
 _VERDICTS = st.one_of(
@@ -182,6 +205,18 @@ def test_a_job_that_keeps_failing_ends(bench: Bench) -> None:
     assert fates == [Requeue("behind", "retry after unknown")] * 2 + [Done()]
     job = bench.job("a:baseline#1")
     assert (job["state"], job["outcome"], job["failure"], job["counted"]) == ("done", "failed", "unknown", 3)
+
+
+def test_a_job_whose_results_the_machine_spoils_ends_as_invalid(bench: Bench) -> None:
+    verdict = invalid("gpu_busy")
+    assert end(bench, "a:baseline#1", verdict).fate == Requeue("behind", "repeat after gpu_busy")
+    assert bench.job("a:baseline#1")["reason"] == "repeat after gpu_busy"
+    assert end(bench, "a:baseline#1", verdict).fate == Done()
+    job = bench.job("a:baseline#1")
+    assert (job["state"], job["outcome"], job["valid"], job["counted"]) == ("done", "success", 0, 2)
+    end(bench, "b:baseline#1", verdict)
+    assert end(bench, "b:baseline#1", Verdict("success")).fate == Done()
+    assert bench.job("b:baseline#1")["valid"] == 1
 
 
 def test_interruptions_are_kept_with_the_job(bench: Bench) -> None:

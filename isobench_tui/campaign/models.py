@@ -152,6 +152,25 @@ def cpu_ids(cpus: str) -> frozenset[int]:
     return frozenset(ids)
 
 
+class Validity(Frozen):
+    """From where on a finding about an attempt becomes a flag; `docs/validity.md` has the reasons."""
+
+    min_requests: int = 10
+    """Completed requests of a counted trial (serving, throughput)."""
+    min_warmups: int = 1
+    """Uncounted runs, or the client's own warm-up iterations, before the first counted trial."""
+    cache_reuse: float = 0.05
+    """Share of prompt tokens that a trial found in the prefix cache beyond what the server's first run found."""
+    workload_tolerance: float = 0.02
+    """Relative difference of requests, prompt and output tokens to the reference arm."""
+    busy_memory: int = 256 * 1024**2
+    """Bytes of a GPU that a foreign process holds."""
+    throttled: float = 0.05
+    """Share of the watched time in which heat or the power supply slowed a GPU down."""
+    power_capped: float = 0.5
+    """Share of the watched time at the power limit: a note, for it is where a loaded GPU is meant to be."""
+
+
 class Settings(Frozen):
     """Campaign-wide settings that the runner needs beside the jobs."""
 
@@ -165,6 +184,7 @@ class Settings(Frozen):
     same_failure: int = 3
     """Same non-agent failure class this many times running, over different tasks, pauses the queue."""
     min_window_s: float = 30
+    validity: Validity = Validity()
     noise_floor: float = 0.02
     """Relative difference below which results count as equal where the host's own noise is not measured."""
     trials: int = 1

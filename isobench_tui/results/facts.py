@@ -5,12 +5,50 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from isobench_tui.campaign.models import Workload
+from isobench_tui.campaign.models import Validity, Workload
 from isobench_tui.results.diagnose import Logs
 from isobench_tui.results.models import TrialFacts
 from isobench_tui.results.text import LogBytes, clean, clip
 
 SETUP_LOG = "setup.log"
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignProcess:
+    """A process on one of the attempt's GPUs that is not the attempt's own."""
+
+    pid: int
+    """As the host counts."""
+    name: str
+    """Command, or what the driver calls it; empty where it does not say."""
+    memory: int
+    """Most bytes of the GPU that it held while the trials ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuFacts:
+    """What was seen of one GPU of the attempt's lane between the start of its first and the end of its last trial."""
+
+    gpu: str
+    """Id as the lane names it."""
+    watched_s: float
+    """Seconds that the samples stand for."""
+    foreign: tuple[ForeignProcess, ...] = ()
+    throttled_s: Mapping[str, float] = field(default_factory=dict)
+    """Reason -> seconds that it slowed the GPU's clocks down, by NVML's names of the bits of
+    nvmlDeviceGetCurrentClocksEventReasons: `sw_power_cap`, `hw_slowdown`, `sw_thermal_slowdown`,
+    `hw_thermal_slowdown`, `hw_power_brake_slowdown`; idle clocks and those that somebody set are no throttling."""
+    clock_mhz: float | None = None
+    """Median of the SM clock."""
+    max_clock_mhz: float | None = None
+    """The SM clock that the GPU can reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFacts:
+    """What the monitors saw of the machine while the trials ran; the driver has no part in it."""
+
+    gpus: tuple[GpuFacts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +78,10 @@ class AttemptFacts:
     patch_files: tuple[str, ...] = ()
     """Paths in the tree that the patch names."""
     min_window_s: float = 30
+    validity: Validity = field(default_factory=Validity)
+    """Thresholds of the flags."""
+    machine: MachineFacts | None = None
+    """None: nothing watched the GPUs, or the lane has none."""
     searched: Logs = field(init=False, compare=False, repr=False)
     """The logs with what was found in them, so that each is read once."""
 

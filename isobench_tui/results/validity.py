@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from typing import Final
 
-from isobench_tui.results.facts import AttemptFacts, event_names, event_text
+from isobench_tui.campaign.models import Validity
+from isobench_tui.results.facts import AttemptFacts, GpuFacts, MachineFacts, event_names, event_text
 from isobench_tui.results.models import Flag
+from isobench_tui.results.text import clean, clip
+
+TRANSIENT: Final = frozenset({"gpu_busy", "throttled"})
+"""Flags of the machine's state at the time: where they alone invalidate a success, it is repeated once."""
+_SLOWED: Final = ("hw_slowdown", "hw_thermal_slowdown", "sw_thermal_slowdown", "hw_power_brake_slowdown")
+_CAPPED: Final = "sw_power_cap"
 
 
 def _few(paths: list[str]) -> str:
@@ -52,9 +60,48 @@ def _of_trials(facts: AttemptFacts) -> Iterator[Flag]:
         yield Flag("metrics_disagree", "notes", f"{len(differing)} values: {'; '.join(differing[:3])}")
 
 
+def passing(invalidating: Collection[str]) -> bool:
+    """Whether flags of these names, which invalidate a success, speak of nothing but the machine at that time."""
+    return bool(invalidating) and TRANSIENT.issuperset(invalidating)
+
+
+def of_machine(machine: MachineFacts, limits: Validity) -> Iterator[Flag]:
+    """What the monitors saw: foreign processes on the GPUs, and clocks that heat or power slowed down."""
+    held = [
+        f"{clip(clean(one.name), 60) or 'process'} ({one.pid}) held {one.memory / 2**20:,.0f} MiB of GPU {gpu.gpu}"
+        for gpu in machine.gpus
+        for one in gpu.foreign
+        if one.memory > limits.busy_memory
+    ]
+    if held:
+        yield Flag(
+            "gpu_busy", "invalidates", "; ".join(held[:3]) + (f" and {len(held) - 3} more" if held[3:] else "")
+        )
+    slowed = [words for gpu in machine.gpus if (words := _slowed(gpu, _SLOWED, limits.throttled))]
+    capped = [words for gpu in machine.gpus if (words := _slowed(gpu, (_CAPPED,), limits.power_capped))]
+    if slowed or capped:
+        yield Flag("throttled", "invalidates" if slowed else "notes", "; ".join([*slowed, *capped][:3]))
+
+
+def _slowed(gpu: GpuFacts, reasons: tuple[str, ...], most: float) -> str:
+    """For how long these reasons slowed a GPU down; empty up to the share `most` of the time."""
+    seconds = {reason: gpu.throttled_s[reason] for reason in reasons if gpu.throttled_s.get(reason, 0) > 0}
+    # reasons may hold at the same time: the longest is the least that any of them can have taken
+    if not seconds or max(seconds.values()) <= most * gpu.watched_s:
+        return ""
+    told = ", ".join(f"{reason} {taken:.3g}" for reason, taken in seconds.items())
+    text = f"GPU {gpu.gpu} was slowed down for {told} of {gpu.watched_s:.3g} s"
+    if gpu.clock_mhz is not None:
+        most_mhz = f" of {gpu.max_clock_mhz:,.0f}" if gpu.max_clock_mhz else ""
+        text += f", at {gpu.clock_mhz:,.0f}{most_mhz} MHz in the median"
+    return text
+
+
 def flags(facts: AttemptFacts) -> tuple[Flag, ...]:
     """All findings about the attempt, each name at most once."""
     out = [*_of_patch(facts), *_of_trials(facts)]
+    if facts.machine is not None:
+        out += of_machine(facts.machine, facts.validity)
     override = facts.last("override")
     if override is not None and override.get("applied") is True:
         model, use = event_text(override, "model"), event_text(override, "use")

@@ -18,6 +18,7 @@ from isobench_tui.results.facts import AttemptFacts, event_text
 from isobench_tui.results.judge import judge
 from isobench_tui.results.models import Diagnosis, Evidence, TrialFacts, Verdict
 from isobench_tui.results.parse import parse_client
+from isobench_tui.results.validity import passing
 from isobench_tui.runner import breaker, jobfile, policy, preflight
 from isobench_tui.runner.eventlog import EventLog
 from isobench_tui.runner.services import Services
@@ -106,6 +107,7 @@ def decide(connection: sqlite3.Connection, attempt: str, ending: Ending, max_att
         interruptions=row["interruptions"],
         max_attempts=max_attempts,
         told=_told(connection, row["job_id"], ending.verdict),
+        repeated=_repeated(connection, row["job_id"]),
     )
     return replace(ending, fate=decision.fate, counts=decision.counts)
 
@@ -121,6 +123,16 @@ def _told(connection: sqlite3.Connection, job: str, verdict: Verdict) -> int:
         (job,),
     )
     return 1 + sum(policy.RULES.get(row["failure"], policy.DEFAULT).pauses for row in rows)
+
+
+def _repeated(connection: sqlite3.Connection, job: str) -> bool:
+    """Whether an earlier attempt of the job was an invalid success that transient flags alone made invalid."""
+    rows = connection.execute(
+        "SELECT group_concat(f.name) AS names FROM attempts a JOIN flags f ON f.attempt_id = a.id "
+        "WHERE a.job_id = ? AND a.outcome = 'success' AND f.effect = 'invalidates' GROUP BY a.id",
+        (job,),
+    )
+    return any(passing(row["names"].split(",")) for row in rows)
 
 
 def pause_queue(connection: sqlite3.Connection, order: Order, ending: Ending) -> None:
@@ -208,6 +220,7 @@ def _judge(
             patched=order.patch is not None,
             patch_files=patchlint.read(order.patch).paths if order.patch is not None else (),
             min_window_s=order.settings.min_window_s,
+            validity=order.settings.validity,
         )
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from isobench_tui.results.models import Verdict
 from isobench_tui.results.rules import TABLE, Retry
+from isobench_tui.results.validity import passing
 from isobench_tui.store.attempts import Done, Fate, Held, Requeue, Skipped
 
 MAX_INTERRUPTIONS = 3
@@ -31,14 +32,25 @@ class Decision:
 
 
 def decide(
-    verdict: Verdict, *, stop: str | None, counted: int, interruptions: int, max_attempts: int, told: int = 0
+    verdict: Verdict,
+    *,
+    stop: str | None,
+    counted: int,
+    interruptions: int,
+    max_attempts: int,
+    told: int = 0,
+    repeated: bool = False,
 ) -> Decision:
     """What becomes of a job whose attempt ended so.
 
     `stop` is the operator's wish; `counted` and `interruptions` are the job's own, without this attempt. `told`: its
     attempts, this one included, that a fault of the machine ended which only a log of the measured code tells of.
+    `repeated`: an earlier attempt of it was such a success as is repeated once.
     """
     if verdict.outcome == "success":
+        invalid = [flag.name for flag in verdict.flags if flag.effect == "invalidates"]
+        if stop is None and not repeated and passing(invalid) and counted + 1 < max_attempts:
+            return Decision(Requeue("behind", f"repeat after {', '.join(invalid)}"), counts=True)
         return Decision(Done(), counts=True)
     if stop in {"skip", "cancel"}:
         return Decision(Skipped("skipped while it ran" if stop == "skip" else "campaign cancelled"), counts=False)
