@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
+
+from isobench_tui.results.redact import redact
 
 
 def folder() -> Path:
@@ -35,3 +39,22 @@ def save(names: tuple[str, ...]) -> None:
         with os.fdopen(fd, "w") as file:
             file.write(value)
         part.replace(path(name))
+
+
+def known() -> tuple[str, ...]:
+    """Every stored value, longest first: what no text that we show, export or store may hold."""
+    values = set()
+    try:
+        for entry in os.scandir(folder()):
+            with contextlib.suppress(OSError, UnicodeDecodeError):
+                if entry.is_file(follow_symlinks=False) and not entry.name.endswith(".part"):
+                    values.add(Path(entry.path).read_text().strip())
+    except OSError:
+        return ()
+    return tuple(sorted(values - {""}, key=len, reverse=True))
+
+
+def redactor() -> Callable[[str], str]:
+    """`redact` with the values that are stored now; make one a command, or one a screen."""
+    values = known()
+    return lambda text: redact(text, values)
