@@ -1,7 +1,7 @@
 r"""A tree of a few files that speaks vLLM's command lines; what it does is the environment of the task:
 
 GATE  the client writes GATE.reached, then waits for the file GATE;  SAY  the client prints it first;
-FAKE  what goes wrong: fail, hang, silent, server-hang, server-crash, no-metrics, escape, escape-alone,
+FAKE  what goes wrong: fail, leak, hang, silent, server-hang, server-crash, no-metrics, escape, escape-alone,
       and hostile-events, hostile-replaced, hostile-removed:
       what becomes of its run directory, where VICTIM is a file outside.
 """
@@ -74,6 +74,9 @@ from vllm.hostile import attack
 
 print(os.environ.get("SAY", "SIMULATED client"), flush=True)
 gate()
+if FAKE == "leak":
+    print("Authorization: Bearer", os.environ["HF_TOKEN"], flush=True)
+    sys.exit("RuntimeError: 401 for %s, not even with hf_abcdefghijklmnopqrstuvwx" % os.environ["HF_TOKEN"])
 if FAKE == "fail":
     sys.exit("RuntimeError: broken on purpose")
 if FAKE == "hang":

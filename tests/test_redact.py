@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import string
+from pathlib import Path
 
 import pytest
+from bench import A, bench_at, task
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +34,7 @@ BODY = "aB3dE6gH9jK2mN5pQ8sT1vW4"
         ("https://joe:hunter2@registry.example/v2/", f"https://joe:{MASK}@registry.example/v2/"),
         ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG", f"AWS_SECRET_ACCESS_KEY={MASK}"),
         ('{"password": "correct horse"}', f'{{"password": "{MASK} horse"}}'),
+        (f"a line that was cut: hf_{BODY[:5]}…", f"a line that was cut: hf_{MASK}…"),
         ("WANDB_API_KEY='0123456789abcdef'", f"WANDB_API_KEY='{MASK}'"),
     ],
 )
@@ -63,6 +66,7 @@ def test_what_only_looks_like_one(text: str) -> None:
 
 def test_known_values() -> None:
     assert redact("a=correct horse battery!", ("correct horse", "battery")) == f"a={MASK} battery!"
+    assert redact("a=correct hor…", ("correct horse",)) == f"a={MASK}…"
     assert redact("the word is: no", ("no", "")) == "the word is: no", "too short to be a secret"
 
 
@@ -84,3 +88,23 @@ def test_a_known_value_in_any_text_is_gone(before: str, value: str, after: str) 
 @given(st.text(max_size=2000))
 def test_any_text_gives_text(text: str) -> None:
     assert isinstance(redact(text), str)
+
+
+def test_a_token_that_a_container_prints_is_shown_nowhere(tmp_path: Path) -> None:
+    secret, shaped = "the value of the token", "hf_abcdefghijklmnopqrstuvwx"
+    with bench_at(tmp_path) as bench:
+        path = bench.write(task(A, FAKE="leak"), limits="max_attempts = 1")
+        path.write_text(path.read_text() + '[model]\nsecrets = ["HF_TOKEN"]\n')
+        shown = [bench.cli("run", path, code=1, env={"HF_TOKEN": secret}).stdout]
+        (attempt,) = bench.rows("SELECT id FROM attempts")
+        log = bench.workspace.run_dir(attempt["id"]) / "client-00.log"
+        assert secret in log.read_text(), "the evidence itself stays as it was"
+        commands = [["logs", "aaaa"], ["logs", "aaaa", "--json"], ["why", "aaaa"], ["why", "aaaa", "--json"]]
+        commands += [["export", "--format", form] for form in ("md", "csv", "json")]
+        shown += [bench.cli(*argv).stdout for argv in commands]
+        assert all(MASK in text for text in shown[1:5])
+        with bench.store() as connection:
+            shown += connection.iterdump()
+        for text in shown:
+            assert secret not in text
+            assert shaped not in text

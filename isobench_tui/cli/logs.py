@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 
 from isobench_tui.report.text import safe
-from isobench_tui.store import db, query
+from isobench_tui.store import db, query, secrets
 from isobench_tui.store.answer import NOT_FOUND, OK, Rejected
 from isobench_tui.store.rundir import Hostile, RunDir
 from isobench_tui.store.selectors import Selector, resolve
@@ -102,6 +102,7 @@ class _Printer:
         self._only = only.removesuffix(".log") if only else None
         self._tails: dict[str, _Tail] = {}
         self._hostile: set[str] = set()
+        self._redact = secrets.redactor()
 
     def start(self, attempt: str) -> None:
         self.flush()
@@ -143,7 +144,7 @@ class _Printer:
         line = line.strip(b"\0")  # what a hole leaves of its first and last block
         # of a progress bar only what would still be on the screen
         last = line.rstrip(b"\r").rsplit(b"\r", 1)[-1].decode(errors="replace")
-        text = safe(_CONTROL.sub("", last).expandtabs())
+        text = self._redact(safe(_CONTROL.sub("", last).expandtabs()))
         if len(text) > MAX_LINE:
             text = f"{text[:MAX_LINE]} … {len(text) - MAX_LINE} more characters"
         if self._json:

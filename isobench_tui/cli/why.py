@@ -10,9 +10,10 @@ from typing import Any
 
 from isobench_tui.report.text import clock, safe, span
 from isobench_tui.results.metrics import headline
+from isobench_tui.results.redact import redact
 from isobench_tui.results.rules import remedy, rule
 from isobench_tui.results.text import clean, clip
-from isobench_tui.store import db, query
+from isobench_tui.store import db, query, secrets
 from isobench_tui.store.answer import OK
 from isobench_tui.store.clock import seconds
 from isobench_tui.store.rundir import Hostile, RunDir
@@ -101,7 +102,7 @@ def _attempt(workspace: Workspace, connection: sqlite3.Connection, row: sqlite3.
         "ended_at": row["ended_at"],
         "run_dir": str(workspace.run_dir(key)),
         "phases": [dict(phase) for phase in phases],
-        "flags": [dict(flag) for flag in flags],
+        "flags": [{**dict(flag), "text": redact(flag["text"])} for flag in flags],
         "metric": dict(metric) if metric else None,
         "diagnosis": _diagnosis(workspace, connection, key),
     }
@@ -115,12 +116,12 @@ def _diagnosis(workspace: Workspace, connection: sqlite3.Connection, attempt: st
     evidence = None
     if row["file"]:
         run_dir = RunDir(workspace.run_dir(attempt))
-        around = _around(run_dir, row["file"], row["line"], row["text"]) if row["line"] else []
-        evidence = {"file": row["file"], "line": row["line"], "text": row["text"], "context": around}
+        around = _around(run_dir, row["file"], row["line"], redact(row["text"])) if row["line"] else []
+        evidence = {"file": row["file"], "line": row["line"], "text": redact(row["text"]), "context": around}
     return {
         "class": row["failure"],
         "blame": row["blame"],
-        "reason": row["reason"],
+        "reason": redact(row["reason"]),
         "siblings": row["why"],
         "frame": row["frame"],
         "evidence": evidence,
@@ -131,7 +132,7 @@ def _diagnosis(workspace: Workspace, connection: sqlite3.Connection, attempt: st
 
 def _around(run_dir: RunDir, file: str, line: int, proof: str) -> list[dict[str, Any]]:
     """The lines around one of a log, itself among them; none where the file is gone or is no plain file."""
-    first = max(1, line - AROUND)
+    first, hide = max(1, line - AROUND), secrets.redactor()
     found: list[dict[str, Any]] = []
     try:
         with run_dir.open(file) as fd, os.fdopen(os.dup(fd), "rb") as log:
@@ -151,7 +152,7 @@ def _around(run_dir: RunDir, file: str, line: int, proof: str) -> list[dict[str,
                 if not raw:
                     break
                 last = raw.rstrip(b"\r\n").rpartition(b"\r")[2]  # a progress bar: what a terminal would show
-                text = proof if number == line else clean(last.decode("utf-8", "replace"))
+                text = proof if number == line else hide(clean(last.decode("utf-8", "replace")))
                 found.append({"line": number, "text": clip(text, MAX_LINE)})
     except (OSError, Hostile):
         return []

@@ -11,6 +11,7 @@ from typing import Any
 from isobench_tui.campaign.models import Arm, Mode
 from isobench_tui.results.metrics import headline
 from isobench_tui.results.models import Diagnosis, Evidence, Flag, Metric, Outcome
+from isobench_tui.results.redact import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +106,11 @@ def _tried(conn: sqlite3.Connection, only: tuple[str | None, str | None]) -> dic
     chosen = (json.dumps(list(decided)),)
     query = f"SELECT attempt_id, failure, blame, reason, file, line, text FROM diagnoses {_OF_ATTEMPTS}"
     for ident, failure, blame, reason, file, line, text in conn.execute(query, chosen):
-        proof = Evidence(file, line, text) if file else None
-        decided[ident].diagnosis = Diagnosis(failure, blame, reason, proof)
+        proof = Evidence(file, line, redact(text)) if file else None
+        decided[ident].diagnosis = Diagnosis(failure, blame, redact(reason), proof)
     query = f"SELECT attempt_id, name, effect, text FROM flags {_OF_ATTEMPTS} ORDER BY name"
     for ident, name, effect, text in conn.execute(query, chosen):
-        decided[ident].flags.append(Flag(name, effect, text))
+        decided[ident].flags.append(Flag(name, effect, redact(text)))
     query = f"SELECT attempt_id, name, value, unit, better FROM metrics {_OF_ATTEMPTS} AND trial = -1"
     for ident, name, value, unit, better in conn.execute(query, chosen):
         decided[ident].metrics[name] = Metric(name, value, unit, better)

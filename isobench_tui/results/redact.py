@@ -1,7 +1,7 @@
 """Secrets out of text that is shown, exported or stored: values that are known, and shapes that tokens have.
 
-Against accidents: a program that prints its environment, a traceback with a request's headers. Code that wants to leak
-a token can write it backwards; what it may read at all is decided elsewhere.
+Against accidents: a program that prints its environment, a traceback with a request's headers. Code that wants to
+leak a token can write it backwards; what it may read at all is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _SHAPES: tuple[tuple[str, str], ...] = (
     ("xox", rf"{_B}(xox[abeprs]-)[A-Za-z0-9-]{{10,}}"),  # Slack
     ("eyj", rf"{_B}(eyJ)[A-Za-z0-9_-]{{10,512}}\.[A-Za-z0-9_-]{{10,}}(?:\.[A-Za-z0-9_-]*)?"),  # JSON web tokens
     ("earer", r"(\b[Bb](?:earer|EARER)[ \t]{1,8})[A-Za-z0-9._~+/=-]{8,}"),  # RFC 6750
+    ("…", rf"{_B}(hf_|sk-|gh[pousr]_|github_pat_|glpat-|AKIA|nvapi-)[A-Za-z0-9_-]+(?=…)"),  # cut
     ("://", r"(://[^\s/:@]{0,256}:)[^\s/@]{1,256}(?=@)"),  # a password in a URL
     (
         "",
@@ -43,14 +44,24 @@ _COMPILED = tuple((mark, re.compile(shape)) for mark, shape in _SHAPES)
 def redact(text: str, known: Iterable[str] = ()) -> str:
     """`text` with every known value, and all that has the shape of a token, replaced by `[redacted]`.
 
-    A token's prefix stays, so that one sees what it was. Give it whole lines, cleaned of control sequences and not
-    yet cut: half a token has no shape.
+    A token's prefix stays, so that one sees what it was. Give it whole lines, cleaned of control sequences: half a
+    token has no shape, unless an ellipsis says that it was cut there.
     """
     for value in known:
         if len(value) >= MIN_KNOWN and value in text:
             text = text.replace(value, MASK)
+        text = _without_cut(text, value)
     low = text.lower()
     for mark, shape in _COMPILED:
         if mark in low if mark else any(name in low for name in _NAMES):
             text = shape.sub(rf"\g<1>{MASK}", text)
+    return text
+
+
+def _without_cut(text: str, value: str) -> str:
+    """`text` without the beginning of a value at which it was cut with an ellipsis."""
+    if text.endswith("…"):
+        for length in range(len(value) - 1, MIN_KNOWN - 1, -1):
+            if text.endswith(value[:length] + "…"):
+                return text[: -length - 1] + MASK + "…"
     return text

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from isobench_tui.results.validity import passing
 from isobench_tui.runner import breaker, jobfile, policy, preflight
 from isobench_tui.runner.eventlog import EventLog
 from isobench_tui.runner.services import Services
-from isobench_tui.store import db
+from isobench_tui.store import db, secrets
 from isobench_tui.store.attempts import Done, Ending, Requeue, Trial
 from isobench_tui.store.rundir import Hostile, RunDir
 from isobench_tui.store.workspace import boot_id
@@ -159,6 +160,7 @@ def _read(order: Order, run_dir: RunDir, facts: HostFacts) -> Ending:
     log = EventLog(run_dir)
     log.read()
     trials = _trials(order, run_dir, log.seen)
+    hide = secrets.redactor()
     python = log.last("python") or {}
     override = log.last("override") or {}
     client = log.last("client") or {}
@@ -167,7 +169,7 @@ def _read(order: Order, run_dir: RunDir, facts: HostFacts) -> Ending:
     verdict = _own_verdict(facts) or _judge(order, run_dir, facts, log.seen, trials)
     exit_ = facts.exit or Exit(code=None)
     return Ending(
-        verdict,
+        _hidden(verdict, hide),
         Done(),
         counts=True,
         exit_code=_int(exit_.code),
@@ -176,9 +178,26 @@ def _read(order: Order, run_dir: RunDir, facts: HostFacts) -> Ending:
         vllm_version=event_text(python, "vllm_version") or None,
         model_used=used,
         client_sha256=event_text(client, "sha256") or None,
-        trials=trials,
+        trials=tuple(_hidden_trial(trial, hide) for trial in trials),
         files=run_dir.digest(),
     )
+
+
+def _hidden(verdict: Verdict, hide: Callable[[str], str]) -> Verdict:
+    """The verdict without secrets that measured code printed: its texts are stored, shown and exported."""
+    found = verdict.diagnosis
+    if found is not None:
+        proof = replace(found.evidence, text=hide(found.evidence.text)) if found.evidence else None
+        found = replace(found, reason=hide(found.reason), evidence=proof)
+    flags = tuple(replace(flag, text=hide(flag.text)) for flag in verdict.flags)
+    return replace(verdict, diagnosis=found, flags=flags)
+
+
+def _hidden_trial(trial: Trial, hide: Callable[[str], str]) -> Trial:
+    result = trial.facts.result
+    if result.reason is not None:
+        result = replace(result, reason=hide(result.reason))
+    return replace(trial, facts=replace(trial.facts, result=result), argv=tuple(map(hide, trial.argv)))
 
 
 def _own_verdict(facts: HostFacts) -> Verdict | None:

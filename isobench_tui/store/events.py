@@ -6,6 +6,7 @@ import json
 import sqlite3
 from typing import Any
 
+from isobench_tui.results.redact import redact
 from isobench_tui.store.clock import now
 
 RUNNER = "runner"
@@ -26,7 +27,7 @@ def add(
     """Append one event inside the caller's transaction."""
     connection.execute(
         "INSERT INTO events (at, kind, campaign, job_id, attempt_id, actor, text, data) VALUES (?,?,?,?,?,?,?,?)",
-        (now(), kind, campaign, job, attempt, actor, text, json.dumps(data or {})),
+        (now(), kind, campaign, job, attempt, actor, redact(text), json.dumps(data or {})),
     )
 
 
