@@ -12,7 +12,7 @@ from isobench_tui.campaign.load import load
 from isobench_tui.results.classes import blame_for
 from isobench_tui.results.metrics import metric
 from isobench_tui.results.models import ClientResult, Diagnosis, Evidence, Flag, TrialFacts, Verdict
-from isobench_tui.store import attempts, db, live
+from isobench_tui.store import attempts, db, live, samples
 from isobench_tui.store.clock import now
 from isobench_tui.store.submit import submit
 from isobench_tui.store.workspace import Workspace
@@ -41,7 +41,7 @@ def fill(workspace: Workspace, count: int) -> sqlite3.Connection:
     with db.transaction(connection):
         submit(connection, load(_campaign(workspace.root, tasks + 1)), "benchmark")
         live.put(connection, live.RUNNER_KEY, live.LiveRunner(pid=1, state="running", engine="process"))
-        attempts.sample_disk(connection, str(workspace.root), 10**11, 10**12)
+        samples.add(connection, [samples.Reading("disk", str(workspace.root), 10**11, 10**12)])
         queue = _turns(connection)
         for _ in range(count):
             job, last = next(queue)

@@ -18,7 +18,7 @@ from bench import A, Bench, bench_at, task, until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isobench_tui.store import attempts, clock, commands, db, events, live, query, schema
+from isobench_tui.store import clock, commands, db, events, live, query, samples, schema
 from isobench_tui.store.workspace import Locked, Workspace, WorkspaceError, find
 
 TABLES = {
@@ -240,10 +240,6 @@ def _event(connection: sqlite3.Connection) -> None:
     events.add(connection, "test", "text")
 
 
-def _sample(connection: sqlite3.Connection) -> None:
-    attempts.sample_disk(connection, "/", 1, 2)
-
-
 def _command(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO commands (name, args, actor, at) VALUES ('x', '{}', 'me', 'now')")
 
@@ -270,7 +266,6 @@ def _attempt(connection: sqlite3.Connection) -> None:
     [
         (_live, "live"),
         (_event, "events"),
-        (_sample, "events"),
         (_command, "events"),
         (_job, "jobs"),
         (_campaign, "jobs"),
@@ -313,29 +308,100 @@ def test_live_rows_are_replaced_and_go_with_their_attempt(store: sqlite3.Connect
     assert [row["key"] for row in store.execute("SELECT key FROM live")] == [live.RUNNER_KEY]
 
 
-def test_disk_samples_thin_out_with_age(store: sqlite3.Connection) -> None:
+MACHINE = live.LiveMachine(
+    host=live.LiveHost(cpus=2, cpu_percent=None, load=(0.5, 1.0, 2.0), memory_total=8, memory_available=4),
+    disks=(live.LiveDisk("/", ("workspace", "images"), "ext4", 9, 7),),
+    gpus=(
+        live.LiveGpu(
+            index=0,
+            uuid="GPU-1",
+            name="a GPU",
+            memory_used=3,
+            memory_total=80,
+            utilization=None,
+            temperature=40,
+            sm_clock=1980,
+            sm_clock_max=1980,
+            power=70.5,
+            power_limit=700.0,
+            throttle=("sw_power_cap", "hw_slowdown"),
+            processes=(live.LiveProcess(7, "python", "me", None, attempt="a-1"), live.LiveProcess(8, "x", "you", 2)),
+        ),
+    ),
+    driver="550.1",
+)
+
+
+def test_a_reading_of_the_machine_comes_back_whole(store: sqlite3.Connection) -> None:
+    assert query.live_machine(store) is None
+    with db.transaction(store):
+        live.put(store, live.MACHINE_KEY, MACHINE)
+    at, seen = query.live_machine(store) or ("", None)
+    assert clock.ago(at) < 60
+    assert seen == MACHINE
+    assert [process.ours for process in seen.gpus[0].processes] == [True, False]
+
+
+def test_samples_move_no_counter_of_their_own(bench: Bench) -> None:
+    with contextlib.closing(bench.store()) as connection:
+        before = query.revisions(connection)
+        with db.transaction(connection):
+            samples.add(connection, [samples.Reading("disk", "/", 1, 2)])
+            samples.thin(connection)
+        assert query.revisions(connection) == before
+
+
+def test_samples_become_means_as_they_age(store: sqlite3.Connection) -> None:
     now = clock.seconds(clock.now())
     hour, day = 3600.0, 86400.0
     ages = [
         *(10.0 * n for n in range(1, 30)),  # the last minutes: all stay
-        *(2 * hour + 5 * n for n in range(120)),  # ten minutes of yesterday: one a minute
-        *(8 * day + 60 * n for n in range(180)),  # three hours of last week: one an hour
+        *(2 * hour + 5 * n for n in range(120)),  # ten minutes, hours ago: one a minute
+        *(8 * day + 60 * n for n in range(180)),  # three hours of last week: one in ten minutes
     ]
     with db.transaction(store):
-        for age in ages:
-            store.execute("INSERT INTO samples VALUES (?, 'disk', '/', 5, 9)", (clock.stamp(now - age),))
-        store.execute("INSERT INTO samples VALUES (?, 'disk', '/other', 5, 9)", (clock.stamp(now - 8 * day),))
-        attempts.sample_disk(store, "/", 7, 9)
-    rows = [row["at"] for row in store.execute("SELECT at FROM samples WHERE key = '/'")]
-    kept = [clock.ago(at) for at in rows]
+        for place, age in enumerate(ages):
+            samples.add(store, [samples.Reading("disk", "/", place % 2, 9)], clock.stamp(now - age))
+        samples.add(store, [samples.Reading("disk", "/other", 5, 9)], clock.stamp(now - 8 * day))
+        samples.add(store, [samples.Reading("disk", "/", 7, 9)])
+        samples.thin(store)
+    rows = store.execute("SELECT * FROM samples WHERE key = '/' ORDER BY at").fetchall()
+    kept = [clock.ago(row["at"]) for row in rows]
     assert len([age for age in kept if age < hour]) == 30
     assert len([age for age in kept if hour < age < day]) in {10, 11}
-    assert len([age for age in kept if age > 7 * day]) in {3, 4}
-    assert query.disk(store)[0] == {"path": "/", "at": max(rows), "free": 7, "total": 9}
-    again = len(rows)
+    assert len([age for age in kept if age > 7 * day]) in {18, 19}
+    inner = [row["value"] for row in rows if 7 * day < clock.ago(row["at"])][1:-1]
+    assert inner == [0.5] * len(inner), "every other reading was 0 or 1"
+    assert {row["step"] for row in rows} == {10, 60, 600}
+    newest = {"path": "/", "at": rows[-1]["at"], "free": 7, "total": 9}
+    assert query.disk(store)[0] == newest
     with db.transaction(store):
-        attempts.sample_disk(store, "/", 7, 9)
-    assert store.execute("SELECT count(*) FROM samples WHERE key = '/'").fetchone()[0] in {again, again + 1}
+        samples.thin(store)
+    assert store.execute("SELECT count(*) FROM samples WHERE key = '/'").fetchone()[0] == len(rows)
+
+
+def test_a_history_has_as_many_points_as_asked_for(store: sqlite3.Connection) -> None:
+    until = "2026-01-24T12:00:00.000Z"
+    end = clock.seconds(until)
+    with db.transaction(store):
+        for second in (*range(10, 301, 10), *range(600, 901, 10)):  # nothing between 5 and 10 minutes ago
+            samples.add(store, [samples.Reading("cpu", "host", second, 100)], clock.stamp(end - second))
+        samples.add(store, [samples.Reading("cpu", "other", 1, 100)], clock.stamp(end - 5))
+    found = samples.history(store, "cpu", "host", span_s=900, points=9, until=until)
+    assert [None if point is None else point.value for point in found] == [
+        855.0, 755.0, 655.0, 600.0, None, None, 255.0, 155.0, 55.0,
+    ]  # fmt: skip
+    assert found[0] == samples.Point("host", "2026-01-24T11:45:00.000Z", 855.0, 100.0)
+    assert samples.history(store, "gpu_power", "host", span_s=900, points=3) == [None] * 3
+
+
+def test_a_merged_sample_fills_all_its_steps(store: sqlite3.Connection) -> None:
+    with db.transaction(store):
+        store.execute("INSERT INTO samples VALUES ('2026-01-24T11:00:00.000Z', 'cpu', 'host', 7, 100, 600)")
+        store.execute("INSERT INTO samples VALUES ('2026-01-24T11:40:00.000Z', 'cpu', 'host', 9, 100, 600)")
+    found = samples.history(store, "cpu", "host", span_s=3600, points=12, until="2026-01-24T12:00:00.000Z")
+    values = [None if point is None else point.value for point in found]
+    assert values == [7, 7, None, None, None, None, None, None, 9, 9, None, None]
 
 
 @given(st.floats(min_value=0, max_value=4e9))

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from isobench_tui.campaign.models import JobSpec, Settings
 from isobench_tui.engine.base import Engine, EngineError
-from isobench_tui.runner import breaker, monitor, recovery
+from isobench_tui.runner import breaker, recovery
 from isobench_tui.runner.attempt import Attempt, Order
+from isobench_tui.runner.monitors.watch import Watch
 from isobench_tui.runner.pulls import SharedPulls
 from isobench_tui.runner.services import Services, container_name, make_engine
 from isobench_tui.runner.writer import Writer
@@ -55,7 +56,8 @@ class Scheduler:
     async def run(self, reader: sqlite3.Connection) -> None:
         """Turn until there is nothing left to do."""
         await self._beat(self._state)
-        background = [asyncio.create_task(self._heartbeat()), asyncio.create_task(self._watch_disk())]
+        watch = Watch(self.writer, self.workspace, lambda: self._engine)
+        background = [asyncio.create_task(self._heartbeat()), asyncio.create_task(watch.run())]
         try:
             await self._turn_until_idle(reader)
         finally:
@@ -242,11 +244,6 @@ class Scheduler:
 
     async def _beat(self, state: str) -> None:
         await self.writer.run(_beat, live.LiveRunner(os.getpid(), state, self._engine_text))
-
-    async def _watch_disk(self) -> None:
-        while True:
-            await monitor.sample(self.writer, self.workspace, self._engine)
-            await asyncio.sleep(monitor.EVERY_S)
 
 
 async def _adopt(attempt: Attempt, takeover: recovery.Takeover) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import sqlite3
-import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -174,18 +173,6 @@ def seen_image(
         "removed_at = NULL",
         (ref, pinned, digest, key, size, brought_by, now()),
     )
-
-
-def sample_disk(connection: sqlite3.Connection, path: str, free: int, total: int) -> None:
-    """One reading of statvfs. Older readings thin out: a minute's beyond an hour, an hour's beyond a week."""
-    connection.execute("INSERT OR REPLACE INTO samples VALUES (?, 'disk', ?, ?, ?)", (now(), path, free, total))
-    for age, width in ((3600, 16), (7 * 86400, 13)):
-        horizon = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(time.time() - age))
-        connection.execute(
-            "DELETE FROM samples WHERE kind = 'disk' AND key = ? AND at < ? AND at NOT IN "
-            "(SELECT min(at) FROM samples WHERE kind = 'disk' AND key = ? AND at < ? GROUP BY substr(at, 1, ?))",
-            (path, horizon, path, horizon, width),
-        )
 
 
 def _revision(connection: sqlite3.Connection, attempt: str, model: str | None) -> str | None:

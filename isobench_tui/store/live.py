@@ -10,6 +10,7 @@ from typing import Any
 from isobench_tui.store.clock import now
 
 RUNNER_KEY = "runner"
+MACHINE_KEY = "machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,95 @@ class LiveRunner:
     """What the engine said of itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class LiveProcess:
+    """A process that holds memory of a GPU, as this host sees it."""
+
+    pid: int
+    name: str
+    """Its command line, shortened; empty where it cannot be seen (another pid namespace, or it has just ended)."""
+    user: str
+    memory: int | None
+    """Bytes; None where the driver does not tell."""
+    graphics: bool = False
+    """A display server or the like: it computes nothing."""
+    attempt: str | None = None
+    """The attempt of ours to which it belongs; None: it is somebody else's."""
+
+    @property
+    def ours(self) -> bool:
+        return self.attempt is not None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveGpu:
+    """One GPU. Sizes are bytes; None: this GPU or its driver does not tell."""
+
+    index: int
+    """As nvidia-smi counts, in the order of the PCI bus."""
+    uuid: str
+    name: str
+    memory_used: int
+    """Without what the driver keeps for itself."""
+    memory_total: int
+    utilization: int | None
+    """Percent of the last moment (1 s or less) in which a kernel ran."""
+    temperature: int | None
+    """Degrees Celsius."""
+    sm_clock: int | None
+    sm_clock_max: int | None
+    """MHz."""
+    power: float | None
+    power_limit: float | None
+    """Watts."""
+    throttle: tuple[str, ...] = ()
+    """Why the clock is below what was asked for, in NVML's names: `sw_power_cap`, `hw_thermal_slowdown` …"""
+    processes: tuple[LiveProcess, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LiveHost:
+    """The whole host, out of /proc. Sizes are bytes."""
+
+    cpus: int
+    cpu_percent: float | None
+    """Busy share of all CPUs since the reading before; None in the first one."""
+    load: tuple[float, float, float]
+    """Runnable and blocked tasks, averaged over 1, 5 and 15 minutes."""
+    memory_total: int
+    memory_available: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDisk:
+    """A file system that matters, by statvfs. Sizes are bytes."""
+
+    path: str
+    holds: tuple[str, ...]
+    """`workspace`, `images`: what lies there."""
+    kind: str
+    """Type of the file system."""
+    total: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveMachine:
+    """Key `machine`: the newest full reading of the host. It stays after the runner's end; `at` tells its age."""
+
+    host: LiveHost
+    disks: tuple[LiveDisk, ...]
+    gpus: tuple[LiveGpu, ...]
+    gpu_note: str = ""
+    """Why there is no reading of GPUs, in one line; empty where there is one."""
+    driver: str = ""
+    """Version of the GPU driver."""
+
+
 def put(
     connection: sqlite3.Connection,
     key: str,
-    value: LivePull | LiveModel | LivePhase | LiveRunner,
+    value: LivePull | LiveModel | LivePhase | LiveRunner | LiveMachine,
     attempt: str | None = None,
 ) -> None:
     """Replace a live row inside the caller's transaction."""
@@ -98,3 +184,18 @@ def get(connection: sqlite3.Connection, key: str) -> tuple[str, dict[str, Any]] 
     """(when it was written, the value) of a live row; None if there is none."""
     row = connection.execute("SELECT at, value FROM live WHERE key = ?", (key,)).fetchone()
     return None if row is None else (row["at"], json.loads(row["value"]))
+
+
+def machine(value: dict[str, Any]) -> LiveMachine:
+    """The model of a live row `machine`."""
+    gpus = []
+    for gpu in value["gpus"]:
+        processes = tuple(LiveProcess(**process) for process in gpu["processes"])
+        gpus.append(LiveGpu(**{**gpu, "throttle": tuple(gpu["throttle"]), "processes": processes}))
+    return LiveMachine(
+        host=LiveHost(**{**value["host"], "load": tuple(value["host"]["load"])}),
+        disks=tuple(LiveDisk(**{**disk, "holds": tuple(disk["holds"])}) for disk in value["disks"]),
+        gpus=tuple(gpus),
+        gpu_note=value["gpu_note"],
+        driver=value["driver"],
+    )

@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from isobench_tui.store import live
+from isobench_tui.store import live, samples
 from isobench_tui.store.db import meta
 
 MEAN = -1
@@ -168,13 +168,18 @@ def live_phase(connection: sqlite3.Connection, attempt: str) -> live.LivePhase |
     return None if found is None else live.LivePhase(**found[1])
 
 
+def live_machine(connection: sqlite3.Connection) -> tuple[str, live.LiveMachine] | None:
+    """(when it was read, the newest reading of the host); None before the first one."""
+    found = live.get(connection, live.MACHINE_KEY)
+    return None if found is None else (found[0], live.machine(found[1]))
+
+
 def disk(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     """The newest reading of each file system."""
-    rows = connection.execute(
-        "SELECT s.key AS path, s.at, s.value AS free, s.total FROM samples s WHERE s.kind = 'disk' AND s.at = "
-        "(SELECT max(at) FROM samples b WHERE b.kind = 'disk' AND b.key = s.key)"
-    )
-    return [dict(row) for row in rows]
+    return [
+        {"path": one.key, "at": one.at, "free": int(one.value), "total": int(one.total or 0)}
+        for one in samples.newest(connection, "disk")
+    ]
 
 
 def tally_json(found: Tally) -> dict[str, int]:

@@ -229,7 +229,17 @@ ALTER TABLE diagnoses ADD COLUMN why TEXT NOT NULL DEFAULT '';
 ALTER TABLE diagnoses ADD COLUMN confirming INTEGER NOT NULL DEFAULT 0;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES + _counters() + _triggers(), _SIBLINGS)
+# step: seconds that a row stands for; rows are merged as they age. Samples no longer move the counter `events`: they
+# are written with the live row `machine`, which moves `live`
+_SAMPLES = """
+ALTER TABLE samples ADD COLUMN step INTEGER NOT NULL DEFAULT 10;
+CREATE INDEX samples_age ON samples (step, at);
+DROP TRIGGER samples_insert_rev;
+DROP TRIGGER samples_update_rev;
+DROP TRIGGER samples_delete_rev;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES + _counters() + _triggers(), _SIBLINGS, _SAMPLES)
 """Script n takes a database from version n to n + 1."""
 
 VERSION = len(MIGRATIONS)
