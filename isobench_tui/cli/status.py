@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sqlite3
 from dataclasses import asdict
 from typing import Any
@@ -18,6 +19,8 @@ from isobench_tui.store.workspace import Workspace, find
 
 STALE_S = 20.0
 """A heartbeat older than this is worth a word although the lock is held."""
+NO_ROOM = 1024**2
+"""Bytes free on the workspace's disk below which a silent runner waits for space, and cannot write that it does."""
 
 _HEADLINE = {
     "serving": "output_throughput",
@@ -83,7 +86,13 @@ def _runner(workspace: Workspace, connection: sqlite3.Connection) -> dict[str, A
         "pid": value["pid"],
         "state": value["state"] if alive else "not alive",
         "engine": value["engine"],
+        "no_room": alive and ago(at) > STALE_S and _free(workspace) < NO_ROOM,
     }
+
+
+def _free(workspace: Workspace) -> int:
+    found = os.statvfs(workspace.root)
+    return found.f_bavail * found.f_frsize
 
 
 def _running(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
@@ -169,6 +178,7 @@ def _print_runner(found: dict[str, Any]) -> None:
         print(f"runner   not alive{since}; " + ("`isobench run` starts it" if left else "nothing is left to do"))
     else:
         late = f", but silent for {span(runner['age_s'])}" if runner.get("age_s", 0) > STALE_S else ""
+        late += f": the disk of {found['workspace']} is full, it waits for space" if runner.get("no_room") else ""
         engine = f", {runner['engine']}" if runner.get("engine") else ""
         print(f"runner   {runner.get('state', 'starting')}, pid {runner.get('pid')}{engine}{late}")
     if pause is not None and pause["kind"] == "pause":

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from isobench_tui.runner.scheduler import Scheduler
-from isobench_tui.runner.writer import Writer
+from isobench_tui.runner.writer import StoreFull, Writer
 from isobench_tui.store import db, events
 from isobench_tui.store.workspace import Locked, Workspace, WorkspaceError
 
@@ -24,13 +24,18 @@ async def _work(workspace: Workspace) -> None:
         scheduler = Scheduler(workspace, writer, uuid)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, scheduler.ending.set)
+            loop.add_signal_handler(number, _leave, scheduler, writer)
         await writer.run(db.set_meta, "shutdown", None)
         await writer.run(events.add, "runner", f"the runner starts, pid {os.getpid()}")
         await scheduler.run(reader)
     finally:
         reader.close()
         writer.close()
+
+
+def _leave(scheduler: Scheduler, writer: Writer) -> None:
+    writer.leave()
+    scheduler.ending.set()
 
 
 def main() -> int:
@@ -45,7 +50,7 @@ def main() -> int:
     except Locked as locked:
         print(locked, file=sys.stderr)  # noqa: T201 - runner.log is our only output
         return 5
-    except WorkspaceError as error:
+    except (WorkspaceError, StoreFull) as error:
         print(error, file=sys.stderr)  # noqa: T201
         return 2
     return 0

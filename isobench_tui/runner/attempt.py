@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from isobench_tui.campaign.models import JobSpec, Lane, Settings
-from isobench_tui.engine.base import EngineError, Exit, Handle, ImageInfo, NameTaken
+from isobench_tui.engine.base import DiskFull, EngineError, Exit, Handle, ImageInfo, NameTaken
 from isobench_tui.engine.job import JOB_FILE, PATCH_FILE
 from isobench_tui.runner import breaker, collect, faults, jobfile, keep, models, preflight
 from isobench_tui.runner.follow import Follower
@@ -254,7 +254,7 @@ class Attempt:
         working = asyncio.ensure_future(_after(faults.point(name), work))
         stopping = asyncio.create_task(self.stop.wait())
         outcome, detail = "cancelled", ""
-        began = time.monotonic()
+        began, waited = time.monotonic(), self.services.writer.waited
         try:
             async with asyncio.timeout(seconds) as self._deadline:
                 await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -266,6 +266,9 @@ class Attempt:
         except TimeoutError:
             if working.done() or time.monotonic() - began < seconds:
                 raise
+            if self.services.writer.waited > waited:
+                outcome, detail = "failed", f"{self.services.workspace.root} was full"
+                raise DiskFull(f"{detail} for too long a part of the phase {name}") from None
             outcome = "timed_out"
             raise PhaseTimeout(name, seconds) from None
         except Stopped:

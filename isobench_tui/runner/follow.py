@@ -53,7 +53,7 @@ class Follower:
 
     async def run(self) -> Exit:
         waiting = asyncio.create_task(self.services.engine.wait(self.handle))
-        began = time.monotonic()
+        began, waited = time.monotonic(), self.services.writer.waited
         known = await self.services.writer.run(_known_phases, self.order.attempt)
         try:
             while True:
@@ -62,7 +62,7 @@ class Follower:
                 self._keeper.tick()
                 if done:
                     return waiting.result()
-                if self._late(began):
+                if self._late(began, self.services.writer.waited - waited):
                     return await self.services.engine.stop(self.handle, self.order.settings.timeouts.grace)
                 await self._show_live()
         finally:
@@ -84,11 +84,14 @@ class Follower:
                 detail = str(event.get("reason") or "")[:500]
                 await self.services.writer.run(attempts.end_phase, self.order.attempt, phase, outcome, detail, at)
 
-    def _late(self, began: float) -> bool:
-        """The driver enforces its deadlines; this is for the driver that cannot."""
+    def _late(self, began: float, blind: float) -> bool:
+        """The driver enforces its deadlines; this is for the driver that cannot.
+
+        `blind`: seconds for which we waited for space in the store, and so did not see the driver's events.
+        """
         limits = self.order.settings.timeouts
-        allowed = float(getattr(limits, self._phase)) + limits.slack
-        overall = limits.setup + limits.server + limits.measure + 2 * limits.slack
+        allowed = float(getattr(limits, self._phase)) + limits.slack + blind
+        overall = limits.setup + limits.server + limits.measure + 2 * limits.slack + blind
         if time.time() - self._since > allowed or time.monotonic() - began > overall:
             self.missed = (self._phase, float(getattr(limits, self._phase)))
             return True

@@ -15,6 +15,15 @@ from isobench_tui.store.workspace import Workspace, WorkspaceError
 BUSY_S = 10.0
 """Seconds that a connection waits for another's write transaction; ours are all short."""
 
+_NO_ROOM = {
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_FSYNC,
+    sqlite3.SQLITE_IOERR_DIR_FSYNC,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+}
+
 
 class StoreError(WorkspaceError):
     """The database cannot be used; the message says why and what to do."""
@@ -105,11 +114,17 @@ def transaction(connection: sqlite3.Connection, *, durable: bool = False) -> Ite
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:  # SQLite itself rolls back where the disk is full
-                connection.execute("ROLLBACK")
+                with contextlib.suppress(sqlite3.OperationalError):  # what led here says more
+                    connection.execute("ROLLBACK")
             raise
     finally:
         if durable:
             connection.execute("PRAGMA synchronous = NORMAL")
+
+
+def no_room(error: sqlite3.Error) -> bool:
+    """Whether a write failed as it does for want of space: on ENOSPC, and on a quota (sqlite.org/rescode.html)."""
+    return getattr(error, "sqlite_errorcode", None) in _NO_ROOM
 
 
 @contextlib.contextmanager

@@ -1,0 +1,112 @@
+"""The runner's writer on a disk that fills up: it waits, goes on by itself, and loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+from disks import MB, CannotMount, SmallDisk, small_disk
+from dockerd import eventually
+
+from isobench_tui.runner.writer import StoreFull, Writer
+from isobench_tui.store import db, events
+from isobench_tui.store.workspace import Workspace
+
+LONG = "x" * 20_000
+
+
+@pytest.fixture
+def disk() -> Iterator[SmallDisk]:
+    try:
+        with small_disk(32 * MB) as made:
+            yield made
+    except CannotMount as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture
+def writer(disk: SmallDisk) -> Iterator[Writer]:
+    made = Writer(Workspace(disk.path))
+    yield made
+    made.leave()
+    made.close()
+
+
+def stored(disk: SmallDisk) -> list[str]:
+    with contextlib.closing(db.connect(Workspace(disk.path).database)) as connection:
+        rows = connection.execute("SELECT text FROM events WHERE kind = 'test' ORDER BY id")
+        return [row["text"].partition(" ")[0] for row in rows]
+
+
+async def test_a_write_waits_for_space_and_nothing_acknowledged_is_lost(
+    disk: SmallDisk, writer: Writer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    acknowledged: list[str] = []
+
+    async def write(number: int) -> None:
+        how = writer.durable if number % 2 else writer.run
+        await how(events.add, "test", f"{number:03d} {LONG}")
+        acknowledged.append(f"{number:03d}")
+
+    for number in range(5):
+        await write(number)
+    disk.fill()
+    waiting = [asyncio.create_task(write(number)) for number in range(5, 60)]
+    await eventually(lambda: writer.waited > 0, "a write finds no space")
+    before = list(acknowledged)
+    assert len(before) < 60
+    # What was acknowledged is what another process reads, also right now.
+    assert stored(disk) == before
+    waiting[-1].cancel()  # who waits for a write may go; the write stays
+    disk.empty()
+    await asyncio.gather(*waiting[:-1])
+    await writer.run(events.last_id)
+    assert stored(disk) == [f"{number:03d}" for number in range(60)]
+    told = await writer.run(events.since, 0)
+    (text,) = [row["text"] for row in told if row["kind"] == "disk"]
+    assert text.startswith("the database could not be written")
+    assert "waiting for space" in capfd.readouterr().err
+
+
+async def test_a_transaction_that_ran_out_of_space_is_run_again_whole(disk: SmallDisk, writer: Writer) -> None:
+    calls = []
+
+    def both(connection: sqlite3.Connection) -> None:
+        calls.append(1)
+        events.add(connection, "test", "first")
+        for _ in range(20):
+            events.add(connection, "filler", LONG)
+        events.add(connection, "test", "last")
+
+    disk.fill(leave=64 * 1024)
+    task = asyncio.create_task(writer.durable(both))
+    await eventually(lambda: len(calls) > 1, "it is tried again")
+    assert stored(disk) == []
+    disk.empty()
+    await task
+    assert stored(disk) == ["first", "last"]
+
+
+async def test_a_runner_that_leaves_does_not_wait_for_space(disk: SmallDisk, writer: Writer) -> None:
+    disk.fill()
+
+    def much(connection: sqlite3.Connection) -> None:
+        for _ in range(100):
+            events.add(connection, "test", LONG)
+
+    task = asyncio.create_task(writer.run(much))
+    await eventually(lambda: writer.waited > 0, "a write finds no space")
+    writer.leave()
+    with pytest.raises(StoreFull, match="cannot be written"):
+        await task
+    disk.empty()
+    assert stored(disk) == []
+
+
+async def test_other_errors_are_not_waited_for(writer: Writer) -> None:
+    with pytest.raises(sqlite3.OperationalError, match="no such table: missing"):
+        await writer.run(lambda c: c.execute("SELECT * FROM missing"))
+    assert writer.waited == 0
