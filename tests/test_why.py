@@ -83,7 +83,7 @@ def test_what_fails_in_the_baseline_too_is_not_the_agents(ran: Bench) -> None:
     text = ran.cli("why", "bbbb:one").stdout
     assert "the baseline arm of the same commit failed with it too" in text
     assert "RuntimeError: broken on purpose" in text
-    assert "the policy for client_failed: at most 2 attempts" in text
+    assert "the policy for client_failed: at most 2 attempts; 2 of 2 spent" in text
     assert "retry after client_failed" in text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import dataclass
 from typing import Any
 
 from isobench_tui.results.redact import redact
@@ -35,6 +36,51 @@ def since(connection: sqlite3.Connection, last: int, limit: int = 1000) -> list[
     """Events after id `last`, oldest first."""
     query = "SELECT * FROM events WHERE id > ? ORDER BY id LIMIT ?"
     return connection.execute(query, (last, limit)).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as readers see it."""
+
+    id: int
+    at: str
+    kind: str
+    campaign: str | None
+    job: str | None
+    attempt: str | None
+    actor: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events: every given part narrows the choice."""
+
+    kind: str = ""
+    job: str = ""
+    """Id of a job that the event is about, alone or among others."""
+    text: str = ""
+    """Words that kind, actor, campaign or text hold, in upper or lower case alike."""
+
+
+def page(
+    connection: sqlite3.Connection, wanted: Wanted, *, before: int | None = None, limit: int = 200
+) -> list[Event]:
+    """The newest events that are wanted (older than id `before`, if given), oldest first."""
+    rows = connection.execute(
+        "SELECT id, at, kind, campaign, job_id, attempt_id, actor, text FROM events WHERE (:before IS NULL OR "
+        "id < :before) AND (:kind = '' OR kind = :kind) AND (:job = '' OR job_id = :job OR EXISTS (SELECT 1 FROM "
+        "json_each(data, '$.jobs') WHERE value = :job)) AND (:text = '' OR instr(lower("
+        "kind || ' ' || actor || ' ' || coalesce(campaign, '') || ' ' || text), lower(:text))) "
+        "ORDER BY id DESC LIMIT :limit",
+        {"before": before, "kind": wanted.kind, "job": wanted.job, "text": wanted.text, "limit": limit},
+    ).fetchall()
+    return [Event(*row) for row in reversed(rows)]
+
+
+def kinds(connection: sqlite3.Connection) -> list[str]:
+    """The kinds of events there are, sorted."""
+    return [row["kind"] for row in connection.execute("SELECT DISTINCT kind FROM events ORDER BY kind")]
 
 
 def last_id(connection: sqlite3.Connection) -> int:
