@@ -72,6 +72,13 @@ def _reading(commands: Commands) -> None:
     compare.add_argument("commit", metavar="COMMIT", help="4 or more hex digits, or a job of it")
     compare.add_argument("--campaign", metavar="NAME", help="only this campaign")
     compare.add_argument("--json", action="store_true", help="for programs")
+    board = _add(
+        commands, "leaderboard", "leaderboard:leaderboard", "who is fastest at each workload, and the agents"
+    )
+    board.add_argument("--campaign", metavar="NAME", help="only this campaign")
+    keys = ("rank", "speedup", "human", "value", "n", "commit", "side")
+    board.add_argument("--sort", choices=keys, default="rank", metavar="K", help=f"{', '.join(keys)}; default: rank")
+    board.add_argument("--json", action="store_true", help="for programs")
     export = _add(commands, "export", "export:export", "the result table")
     export.add_argument("--campaign", metavar="NAME", help="only this campaign")
     export.add_argument("--format", choices=("md", "csv", "json"), default="md", help="default: md")

@@ -103,21 +103,23 @@ def _versus_json(versus: Versus) -> dict[str, Any]:
     return {
         "not_compared": _one_line(versus.refused) if versus.refused else None,
         "notes": [_one_line(note) for note in versus.notes],
-        "metrics": {
-            name: {
-                "better": found.better,
-                "speedup": found.ratio.value,
-                "ci_low": found.ratio.low,
-                "ci_high": found.ratio.high,
-                "n": found.ratio.ours,
-                "n_reference": found.ratio.theirs,
-                "noise_floor": found.floor.fraction,
-                "noise_floor_assumed": found.floor.assumed,
-                "verdict": found.call.word,
-                "more_repeats": found.call.more,
-            }
-            for name, found in versus.metrics.items()
-        },
+        "metrics": {name: compared_json(found) for name, found in versus.metrics.items()},
+    }
+
+
+def compared_json(found: Compared) -> dict[str, Any]:
+    """One metric of a side against another's."""
+    return {
+        "better": found.better,
+        "speedup": found.ratio.value,
+        "ci_low": found.ratio.low,
+        "ci_high": found.ratio.high,
+        "n": found.ratio.ours,
+        "n_reference": found.ratio.theirs,
+        "noise_floor": found.floor.fraction,
+        "noise_floor_assumed": found.floor.assumed,
+        "verdict": found.call.word,
+        "more_repeats": found.call.more,
     }
 
 
@@ -227,8 +229,8 @@ def _row(label: str, cells: Sequence[str]) -> str:
 
 def _compared(label: str, found: Sequence[Compared | None]) -> Iterator[str]:
     if any(found):
-        yield _row(label, [_ratio(one.ratio) if one else "" for one in found])
-        yield _row("", [_verdict(one.call) if one else "" for one in found])
+        yield _row(label, [short_ratio(one.ratio) if one else "" for one in found])
+        yield _row("", [short_verdict(one.call) if one else "" for one in found])
 
 
 def _value(side: Side, name: str) -> str:
@@ -237,14 +239,14 @@ def _value(side: Side, name: str) -> str:
     return f"{words.number(sum(values) / len(values))} n={len(values)}" if values else "-"
 
 
-def _ratio(ratio: stats.Ratio) -> str:
+def short_ratio(ratio: stats.Ratio) -> str:
     """`1.036 [1.011, 1.062]`; how many values made it stands above."""
     if ratio.half is None:
         return words.speedup(ratio)
     return f"{words.times(ratio.value)} {words.interval(ratio.low, ratio.high)}"
 
 
-def _verdict(call: stats.Call) -> str:
+def short_verdict(call: stats.Call) -> str:
     """`win`, or short for how many more repeats would tell."""
     if call.more is None:
         return call.word

@@ -208,11 +208,11 @@ def _json(rows: Sequence[ResultRow], compared: Compared) -> str:
             for name, item in row.metrics.items()
         }
         out.append(json.dumps(record, ensure_ascii=False, allow_nan=False))
-    out += [json.dumps(_agent(one), ensure_ascii=False, allow_nan=False) for one in standings(compared.all)]
+    out += [json.dumps(agent_json(one), ensure_ascii=False, allow_nan=False) for one in standings(compared.all)]
     return "[\n" + ",\n".join(out) + "\n]\n" if out else "[]\n"
 
 
-def _agent(one: Standing) -> dict[str, object]:
+def agent_json(one: Standing) -> dict[str, object]:
     """An agent over all its tasks of a campaign."""
     base, human = one.baseline, one.human
     return {

@@ -41,10 +41,14 @@ def speedup(ratio: Ratio) -> str:
 
 def verdict(call: Call) -> str:
     """`win`, or `inconclusive (2 more repeats)`."""
-    if call.more is None:
-        return call.word
-    more = f"{MOST_REPEATS} or more repeats" if call.more >= MOST_REPEATS else f"{call.more} more repeats"
-    return f"{call.word} ({'1 more repeat' if call.more == 1 else more})"
+    return call.word if call.more is None else f"{call.word} ({more_repeats(call.more)})"
+
+
+def more_repeats(count: int) -> str:
+    """`2 more repeats`: what would settle a speedup that is inconclusive."""
+    if count >= MOST_REPEATS:
+        return f"{MOST_REPEATS} or more repeats"
+    return "1 more repeat" if count == 1 else f"{count} more repeats"
 
 
 def outcome(versus: Versus | None, metric: str) -> str | None:
