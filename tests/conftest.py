@@ -79,6 +79,17 @@ def registry() -> Iterator[Registry]:
 
 
 @pytest.fixture
+def locked_registry() -> Iterator[Registry]:
+    """A registry that wants the name `reader` and the password `secret-word` (bcrypt, as htpasswd -B writes it)."""
+    try:
+        found = Registry("reader:$2b$04$0O171HtxliD1GxRtO3wLZeo772c/nsHyYH3KhnBW2OjtvapqaRswK\n")
+    except CannotStart as reason:
+        missing(reason)
+    yield found
+    found.close()
+
+
+@pytest.fixture
 def member() -> Iterator[Member]:
     """Somebody who is in the engine's group and is not root."""
     tools = [tool for tool in ("setpriv", "unshare", "mount") if shutil.which(tool) is None]

@@ -7,29 +7,40 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 _REQUEST = re.compile(rb"(GET|HEAD|POST|PUT|PATCH|DELETE) (\S+) HTTP/1\.[01]\r\n")
+Action = Literal["request", "answer", "cut", "damage"]
 _STEP = 0.02
 _CHUNK = 16 * 1024
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 
 @dataclass
 class Rule:
     """What happens to requests whose `METHOD path` matches `pattern`, at most `times` of them.
 
-    `request`: held back until `release`; `answer`: passed on, but the answer is held back; an int: answered with that
-    HTTP status and not passed on.
+    `request`: held back until `release`; `answer`: passed on, but the answer is held back; `cut`: passed on, but the
+    connection is reset after `at` bytes of the answer's body; `damage`: a bit of the body's byte `at` is turned over;
+    an int: answered with that HTTP status, `head` (whole lines) and `body`, and not passed on.
     """
 
     pattern: str
-    action: Literal["request", "answer"] | int
+    action: Action | int
     times: int = 1_000_000
+    at: int = 0
+    head: str = ""
+    body: bytes = b'{"errors":[{"code":"UNAVAILABLE","message":"proxy rule"}]}'
+    heads: list[str] = field(default_factory=list)
+    """The requests that it met, each with its headers."""
     seen: int = 0
     released: threading.Event = field(default_factory=threading.Event)
 
@@ -73,9 +84,9 @@ class Proxy:
         if self._listen is not None:
             self._listen.unlink(missing_ok=True)
 
-    def rule(self, pattern: str, action: Literal["request", "answer"] | int, times: int = 1_000_000) -> Rule:
-        """Add a rule; the first that matches wins."""
-        rule = Rule(pattern, action, times)
+    def rule(self, pattern: str, action: Action | int, times: int = 1_000_000, **fields: Any) -> Rule:
+        """Add a rule; the first that matches wins. `fields`: further ones of Rule."""
+        rule = Rule(pattern, action, times, **fields)
         self._rules.append(rule)
         return rule
 
@@ -122,10 +133,19 @@ class Proxy:
             with contextlib.suppress(asyncio.CancelledError, OSError):
                 await back
 
-    def match(self, line: str) -> Rule | None:
+    def want_token(self, token: str) -> None:
+        """Ask for a bearer token as registries do (distribution, spec/auth); /token gives it to whoever asks."""
+        realm = f"http://127.0.0.1:{self.port}/token"
+        head = f'WWW-Authenticate: Bearer realm="{realm}",service="tests",scope="repository:a/b:pull,push"\r\n'
+        answer = json.dumps({"token": token, "expires_in": 300}).encode()
+        self.tokens = self.rule(r"^(GET|POST) /token", 200, body=answer)
+        self.refused = self.rule(rf"(?s)^GET /v2/.(?!.*\nAuthorization: Bearer {token}\r)", 401, head=head)
+
+    def match(self, head: str) -> Rule | None:
         for rule in self._rules:
-            if rule.seen < rule.times and re.search(rule.pattern, line):
+            if rule.seen < rule.times and re.search(rule.pattern, head):
                 rule.seen += 1
+                rule.heads.append(head)
                 return rule
         return None
 
@@ -139,20 +159,25 @@ class _Connection:
     up_writer: asyncio.StreamWriter
     held: Rule | None = None
     """Rule that holds the next answer back."""
+    spoilt: Rule | None = None
+    """Rule that spoils the next answer."""
+    sent: int | None = None
+    """Bytes of that answer's body that have passed; less than 0 within its head."""
 
     async def forth(self) -> None:
         # Clients do not pipeline: a chunk that starts like a request is one.
         while chunk := await self.reader.read(_CHUNK):
             request = _REQUEST.match(chunk)
-            rule = self.proxy.match(b" ".join(request.groups()).decode()) if request else None
+            rule = self.proxy.match(chunk.partition(b"\r\n\r\n")[0].decode() + "\r\n") if request else None
             if rule is not None and isinstance(rule.action, int):
-                reply = b'{"errors":[{"code":"UNAVAILABLE","message":"proxy rule"}]}'
-                head = f"HTTP/1.1 {rule.action} Rule\r\nContent-Type: application/json\r\n"
-                self.writer.write(f"{head}Content-Length: {len(reply)}\r\n\r\n".encode() + reply)
+                head = f"HTTP/1.1 {rule.action} Rule\r\nContent-Type: application/json\r\n{rule.head}"
+                self.writer.write(f"{head}Content-Length: {len(rule.body)}\r\n\r\n".encode() + rule.body)
                 await self.writer.drain()
                 continue
             if rule is not None and rule.action == "request":
                 await _wait(rule.released.is_set)
+            elif rule is not None and rule.action in {"cut", "damage"}:
+                self.spoilt, self.sent = rule, None
             elif rule is not None:
                 self.held = rule
             self.up_writer.write(chunk)
@@ -166,10 +191,30 @@ class _Connection:
             await _wait(lambda: not self.proxy.stalled)
             if self.proxy.rate is not None:
                 await asyncio.sleep(len(chunk) / self.proxy.rate)
+            chunk = self.spoil(chunk)
             self.proxy.passed += len(chunk)
             self.writer.write(chunk)
             await self.writer.drain()
+            if self.spoilt is not None and self.spoilt.action == "cut" and (self.sent or 0) >= self.spoilt.at:
+                # Zero seconds of linger: the other side sees a reset, not an end.
+                self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+                self.writer.transport.abort()
+                self.up_writer.close()
+                return
         self.writer.close()
+
+    def spoil(self, chunk: bytes) -> bytes:
+        if self.spoilt is not None and self.sent is None:
+            self.sent = -(chunk.find(b"\r\n\r\n") + 4)
+        rule, begins = self.spoilt, self.sent or 0
+        self.sent = begins + len(chunk)
+        if rule is None or not begins <= rule.at < self.sent:
+            return chunk
+        spot = rule.at - begins
+        if rule.action == "cut":
+            return chunk[:spot]
+        self.spoilt = None
+        return chunk[:spot] + bytes([chunk[spot] ^ 1]) + chunk[spot + 1 :]
 
 
 async def _wait(condition: Callable[[], bool]) -> None:

@@ -6,19 +6,18 @@ import asyncio
 import base64
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Lab, missing
-from dockerd import SCHEMA, CannotStart, Dockerd, Registry, eventually, free_port
+from conftest import Lab
+from dockerd import SCHEMA, Dockerd, Registry, eventually, free_port
 from proxy import Proxy
 
 from isobench_tui.engine.base import DiskFull, EngineUnreachable, ImageInfo, ImageMissing, PullFailed, PullProgress
-from isobench_tui.engine.docker import DockerEngine, repository, storage_of, tag_of
-from isobench_tui.engine.pull import Progress
+from isobench_tui.engine.docker import DockerEngine, storage_of
+from isobench_tui.engine.images.pull import Progress, short
 
 MB = 1 << 20
 
@@ -26,20 +25,6 @@ pytestmark = pytest.mark.docker
 
 
 def nothing(_: PullProgress) -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("ref", "name", "tag"),
-    [
-        ("app", "app", "latest"),
-        ("docker.io/library/python:3.11", "python", "3.11"),
-        ("index.docker.io/me/app:1", "me/app", "1"),
-        ("127.0.0.1:5000/app", "127.0.0.1:5000/app", "latest"),
-        ("127.0.0.1:5000/a/b:2@sha256:00", "127.0.0.1:5000/a/b", "2"),
-    ],
-)
-def test_references(ref: str, name: str, tag: str) -> None:
-    assert (repository(ref), tag_of(ref)) == (name, tag)
 
 
 def test_where_images_live() -> None:
@@ -87,7 +72,10 @@ async def test_a_pull_tells_bytes_and_pins_what_it_pulled(any_lab: Lab, registry
     ref = registry.name(path)
 
     found = await engine.resolve(ref)
-    assert found == ImageInfo(ref, f"{registry.name(host.driver)}@{digest}", digest, None, present=False)
+    bare = ImageInfo(ref, f"{registry.name(host.driver)}@{digest}", digest, None, present=False, size=sum(sizes))
+    assert replace(found, layers=()) == bare
+    assert sorted(layer.size for layer in found.layers) == sizes
+    assert not any(layer.here for layer in found.layers)
     told: list[PullProgress] = []
     image = await engine.fetch(found, told.append)
     last = told[-1]
@@ -96,12 +84,16 @@ async def test_a_pull_tells_bytes_and_pins_what_it_pulled(any_lab: Lab, registry
     assert (last.done, last.total) == (sum(sizes), sum(sizes))
     assert [x.done for x in told] == sorted(x.done for x in told)
     assert any(0 < x.done < sum(sizes) for x in told)
+    assert {x.total for x in told} == {sum(sizes)}, "known from the first word on"
+    assert {x.id for x in last.layers} == {short(x.digest) for x in found.layers}
 
-    assert image == replace(found, id=host.inspect(ref)["Id"], present=True, size=host.inspect(ref)["Size"])
+    assert image == replace(bare, id=host.inspect(ref)["Id"], present=True, size=host.inspect(ref)["Size"])
     assert await engine.resolve(ref) == image
     assert await engine.resolve(image.pinned) == replace(image, ref=image.pinned)
     registry.publish(f"{host.driver}:v2", [*layers, os.urandom(MB)])
     second = await engine.resolve(registry.name(f"{host.driver}:v2"))
+    assert [layer.here for layer in second.layers] == [True, True, True, False]
+    assert second.size == second.layers[-1].size
     await engine.fetch(second, told.append)
     assert sorted(layer.state for layer in told[-1].layers) == ["done", "exists", "exists", "exists"]
     for mine in (image, second):
@@ -199,17 +191,6 @@ async def test_an_engine_that_is_gone_cannot_pull(tmp_path: Path) -> None:
     await engine.close()
 
 
-@pytest.fixture
-def locked_registry() -> Iterator[Registry]:
-    """A registry that wants the name `reader` and the password `secret-word` (bcrypt, as htpasswd -B writes it)."""
-    try:
-        found = Registry("reader:$2b$04$0O171HtxliD1GxRtO3wLZeo772c/nsHyYH3KhnBW2OjtvapqaRswK\n")
-    except CannotStart as reason:
-        missing(reason)
-    yield found
-    found.close()
-
-
 @pytest.mark.filterwarnings("ignore:docker-credential-isobench-absent")
 async def test_credentials_of_the_docker_command_line_are_used(
     lab: Lab, locked_registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -227,7 +208,7 @@ async def test_credentials_of_the_docker_command_line_are_used(
     await engine.remove_image(image)
     (tmp_path / "config.json").write_text(json.dumps({"credsStore": "isobench-absent"}))
     with pytest.raises(PullFailed, match="credentials"):
-        await engine.resolve(ref)
+        await lab.engine().resolve(ref)  # the other still has what it was given
 
 
 async def test_a_full_disk_is_told_apart(own_dockerd: Dockerd, registry: Registry) -> None:

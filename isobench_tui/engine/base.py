@@ -74,6 +74,37 @@ class PullProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageLayer:
+    """One layer as the registry describes it, the lowest first in an image."""
+
+    digest: str
+    """`sha256:…` of the blob that is fetched."""
+    size: int
+    """Bytes of that blob: what is fetched."""
+    media_type: str
+    diff_id: str
+    """`sha256:…` of the tar in it; the engine knows layers by these."""
+    unpacked: int | None = None
+    """Bytes of the tar in it, as the blob says of itself; None where it does not say."""
+    here: bool = False
+    """The engine has it, with all the layers under it: nothing is fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What an image wants of the containers made from it (`config` of the OCI image configuration)."""
+
+    env: tuple[str, ...] = ()
+    """`NAME=value`."""
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    volumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
     ref: str
     """As the campaign names it."""
@@ -87,6 +118,8 @@ class ImageInfo:
     """No fetch needed."""
     size: int | None = None
     """Bytes to fetch where known before, on disk once present."""
+    layers: tuple[ImageLayer, ...] = ()
+    """From the registry, before it is fetched; empty where the image is present or only the engine could ask."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,13 @@ from isobench_tui.engine.base import (
     Exit,
     Handle,
     ImageInfo,
-    ImageMissing,
     LaunchSpec,
-    PullFailed,
     PullProgress,
 )
-from isobench_tui.engine.docker_api import Api, registry_error, translate
+from isobench_tui.engine.docker_api import Api, translate
 from isobench_tui.engine.docker_launch import ATTEMPT_LABEL, RUNDIR_LABEL, ULIMITS, WORKSPACE_LABEL, Launch, state_of
+from isobench_tui.engine.images.images import Images
 from isobench_tui.engine.job import DRIVER
-from isobench_tui.engine.pull import pull
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -67,14 +65,14 @@ class DockerEngine:
         self._poll = poll
         self._patience = patience
         self._reap_for = reap_for
-        self._backoff = backoff
+        self._images = Images(self._api, quick=quick, remove_timeout=remove_timeout, backoff=backoff)
         self._ulimits = dict(ULIMITS)
         self._storage: Path | None = None
         self._abandoned: list[Launch] = []
 
     async def check(self) -> str:
         """`docker VERSION STORAGE-DRIVER DATA-ROOT`. Raises EngineUnreachable."""
-        info = await self._info()
+        info = await self._api.info(self._quick)
         return f"docker {info.get('ServerVersion')} {info.get('Driver')} {info.get('DockerRootDir')}"
 
     async def resolve(self, ref: str) -> ImageInfo:
@@ -82,31 +80,14 @@ class DockerEngine:
 
         Raises ImageMissing, PullFailed (the registry does not answer), EngineUnreachable.
         """
-        local = await self._image(ref)
-        if local is not None:
-            return _local(ref, local)
-        found = await self._api.thread(f"asking the registry for {ref}", lambda: self._distribution(ref), self._quick)
-        digest = str(found["Descriptor"]["digest"])
-        return ImageInfo(ref, f"{repository(ref)}@{digest}", digest, None, present=False)
+        return await self._images.resolve(ref)
 
     async def fetch(self, image: ImageInfo, on_progress: Callable[[PullProgress], None]) -> ImageInfo:
         """Pull the pinned digest and give it the name that the campaign uses.
 
         Raises ImageMissing, PullFailed, DiskFull, EngineUnreachable.
         """
-        name, at, digest = image.pinned.partition("@")
-        if not at:
-            raise ImageMissing(f"{image.ref} ({image.pinned}) is not here any more and has no digest to pull it by")
-        auth = await self._api.thread(f"credentials for {name}", lambda: _auth_header(name), self._quick)
-        session = self._api.session()
-        await pull(session, name, digest, auth=auth, on_progress=on_progress, backoff=self._backoff)
-        if "@" not in image.ref:
-            tag = tag_of(image.ref)
-            await self._api.call(f"tagging {image.ref}", lambda c: c.tag(image.pinned, name, tag), self._quick)
-        local = await self._image(image.pinned)
-        if local is None:
-            raise PullFailed(f"{image.pinned} is gone right after its pull")
-        return replace(image, id=str(local["Id"]), present=True, size=local.get("Size"))
+        return await self._images.fetch(image, on_progress)
 
     async def launch(self, spec: LaunchSpec) -> Handle:
         """Create and start the attempt's container, or find it where it already exists.
@@ -208,74 +189,19 @@ class DockerEngine:
         return handles
 
     async def remove_image(self, image: ImageInfo) -> bool:
-        """Remove the campaign's name for the image and its digest; layers that others use stay.
-
-        Never by id, which takes other people's names too, and never by force. False if a container uses it or it is
-        gone; a name that meanwhile means another image is left alone.
-        """
-        removed = False
-        for name in dict.fromkeys((image.ref, image.pinned)):
-            local = await self._image(name)
-            if local is None or not _is_name(name, local) or (image.id is not None and local["Id"] != image.id):
-                continue
-            removed = await self._untag(name) or removed
-        return removed
+        """Remove the campaign's name for the image and its digest; layers that others use stay."""
+        return await self._images.remove(image)
 
     async def usage(self) -> DiskUsage:
         """statvfs of where the engine keeps images and containers, or of the closest folder above it that is seen."""
         if self._storage is None:
-            self._storage = storage_of(await self._info())
+            self._storage = storage_of(await self._api.info(self._quick))
         storage = self._storage
         return await self._api.thread(f"statvfs of {storage}", lambda: _statvfs(storage), self._quick)
 
     async def close(self) -> None:
+        await self._images.close()
         await self._api.close()
-
-    async def _info(self) -> Mapping[str, Any]:
-        info: Mapping[str, Any] = await self._api.call(f"asking {self._api.url}", lambda c: c.info(), self._quick)
-        return info
-
-    async def _image(self, name: str) -> Mapping[str, Any] | None:
-        import docker.errors
-
-        def look(client: APIClient) -> Mapping[str, Any] | None:
-            try:
-                found: Mapping[str, Any] = client.inspect_image(name)  # type: ignore[no-untyped-call]
-                return found
-            except docker.errors.NotFound:
-                return None
-            except docker.errors.APIError as error:
-                if "invalid reference format" in str(error).lower():
-                    raise ImageMissing(f"{name!r} is not an image reference") from None
-                raise
-
-        return await self._api.call(f"looking for {name}", look, self._quick)
-
-    def _distribution(self, ref: str) -> Mapping[str, Any]:
-        import docker.errors
-
-        client: Any = self._api.client(self._quick)
-        try:
-            # The SDK would load credentials once and keep them for days; a login in between must count.
-            found: Mapping[str, Any] = client.inspect_distribution(ref, _auth_config(ref) or {})
-            return found
-        except docker.errors.InvalidRepository as error:
-            raise ImageMissing(f"{ref!r} is not an image reference: {error}") from None
-        except docker.errors.APIError as error:
-            raise registry_error(f"{ref}: {error.explanation or error}") from error
-
-    async def _untag(self, name: str) -> bool:
-        import docker.errors
-
-        def remove(client: APIClient) -> bool:
-            try:
-                return bool(client.remove_image(name, force=False, noprune=False))
-            except docker.errors.APIError as error:
-                if error.status_code in {404, 409}:
-                    return False
-                raise
-
-        return await self._api.call(f"removing {name}", remove, self._remove_timeout)
 
     async def _container(self, handle: Handle) -> Mapping[str, Any] | None:
         import docker.errors
@@ -316,60 +242,6 @@ class DockerEngine:
             return
         except (aiohttp.ClientError, OSError) as error:
             raise translate("waiting", error) from error
-
-
-def repository(ref: str) -> str:
-    """The reference without tag and digest, as the engine writes it: `docker.io/library/x:1` -> `x`."""
-    name = ref.partition("@")[0]
-    head, slash, last = name.rpartition("/")
-    name = head + slash + last.partition(":")[0]
-    for prefix in ("index.docker.io/", "docker.io/"):
-        name = name.removeprefix(prefix)
-    return name.removeprefix("library/")
-
-
-def tag_of(ref: str) -> str:
-    """The tag of a reference; `latest` where it has none."""
-    return ref.partition("@")[0].rpartition("/")[2].partition(":")[2] or "latest"
-
-
-def _is_name(ref: str, local: Mapping[str, Any]) -> bool:
-    """The image is called so; False for an id, or part of one, that merely finds it."""
-    _, at, digest = ref.partition("@")
-    if at:
-        return f"{repository(ref)}@{digest}" in (local.get("RepoDigests") or [])
-    return f"{repository(ref)}:{tag_of(ref)}" in (local.get("RepoTags") or [])
-
-
-def _local(ref: str, local: Mapping[str, Any]) -> ImageInfo:
-    own = repository(ref)
-    digests = [item for item in local.get("RepoDigests") or [] if item.partition("@")[0] == own]
-    asked = f"{own}@{ref.partition('@')[2]}"
-    pinned = asked if asked in digests else next(iter(digests), None)
-    digest = pinned.partition("@")[2] if pinned else None
-    return ImageInfo(ref, pinned or str(local["Id"]), digest, str(local["Id"]), present=True, size=local.get("Size"))
-
-
-def _auth_config(ref: str) -> dict[str, Any] | None:
-    """Credentials of the docker CLI (its config file or credential helper) for the reference's registry."""
-    from docker import auth
-    from docker.errors import DockerException, InvalidRepository
-
-    try:
-        registry, _ = auth.resolve_repository_name(ref)
-        found: dict[str, Any] | None = auth.resolve_authconfig(auth.load_config(), registry)
-    except InvalidRepository:
-        raise
-    except DockerException as error:
-        raise PullFailed(f"credentials for {ref}: {error}") from error
-    return found
-
-
-def _auth_header(ref: str) -> str | None:
-    from docker import auth
-
-    found = _auth_config(ref)
-    return auth.encode_header(found).decode() if found else None
 
 
 def _exit(info: Mapping[str, Any] | None) -> Exit | None:

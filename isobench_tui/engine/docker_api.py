@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from isobench_tui.engine.base import (
     DiskFull,
@@ -184,6 +184,11 @@ class Api:
                 return await future
         except TimeoutError:
             raise EngineUnreachable(f"{doing}: no answer from the engine in {limit:g} s") from None
+
+    async def info(self, limit: float) -> Mapping[str, Any]:
+        """The engine's `/info`."""
+        found: Mapping[str, Any] = await self.call(f"asking {self.url}", lambda client: client.info(), limit)
+        return found
 
     def session(self) -> aiohttp.ClientSession:
         """An aiohttp session on the socket, for the long calls that must end with their task; URLs `http://docker/…`."""

@@ -9,11 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from isobench_tui.engine.base import EngineError, EngineUnreachable, Layer, LayerState, PullFailed, PullProgress
+from isobench_tui.engine.base import (
+    EngineError,
+    EngineUnreachable,
+    ImageLayer,
+    Layer,
+    LayerState,
+    PullFailed,
+    PullProgress,
+)
 from isobench_tui.engine.docker_api import registry_error, translate
 
 if TYPE_CHECKING:
@@ -41,6 +49,11 @@ _INTERVAL = 0.1
 """Seconds between two reports of bytes; a change of a layer's state is reported at once."""
 
 
+def short(digest: str) -> str:
+    """A layer's id in the engine's events: the first 12 digits of its blob's digest."""
+    return digest.partition(":")[2][:12]
+
+
 class Progress:
     """The layers of one pull, fed with the engine's events.
 
@@ -48,8 +61,10 @@ class Progress:
     bytes); `PullProgress.done` counts what is downloaded and never goes back within a pull.
     """
 
-    def __init__(self) -> None:
-        self._layers: dict[str, Layer] = {}
+    def __init__(self, layers: Iterable[ImageLayer] = ()) -> None:
+        """`layers`: as the registry told them, so that the total is known before the engine's first word."""
+        self._layers = {short(x.digest): Layer(short(x.digest), "waiting", 0, x.size) for x in layers}
+        self._layers |= {short(x.digest): Layer(short(x.digest), "exists", 0, 0) for x in layers if x.here}
 
     def feed(self, event: dict[str, Any]) -> bool:
         """Take one event in; True if a layer appeared or changed its state."""
@@ -88,6 +103,7 @@ async def pull(
     *,
     auth: str | None,
     on_progress: Callable[[PullProgress], None],
+    layers: Sequence[ImageLayer] = (),
     attempts: int = 5,
     backoff: float = 1.0,
 ) -> None:
@@ -99,7 +115,7 @@ async def pull(
     """
     for attempt in range(1, attempts + 1):
         try:
-            await _once(session, repository, reference, auth, on_progress)
+            await _once(session, repository, reference, auth, layers, on_progress)
             return
         except PullFailed as error:
             if attempt == attempts or not _TRANSIENT.search(str(error)):
@@ -112,11 +128,12 @@ async def _once(
     repository: str,
     reference: str,
     auth: str | None,
+    layers: Sequence[ImageLayer],
     on_progress: Callable[[PullProgress], None],
 ) -> None:
     import aiohttp
 
-    progress = Progress()
+    progress = Progress(layers)
     loop = asyncio.get_running_loop()
     told = float("-inf")
     try:

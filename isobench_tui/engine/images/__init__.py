@@ -1,0 +1,1 @@
+"""Images of the docker engine: names, registries, pulls."""
