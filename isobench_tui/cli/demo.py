@@ -25,7 +25,7 @@ def demo(options: argparse.Namespace) -> int:
     submission = load(campaign_file())
     connection = door.submit(workspace, submission)
     try:
-        code = door.start_and_follow(workspace, connection, submission.name, detach=options.detach, outlives=False)
+        code = door.start_and_follow(options, workspace, connection, submission.name, outlives=False)
     except KeyboardInterrupt:
         print("stopping the demo", file=sys.stderr)
         commands.call(workspace, connection, "cancel", {"campaign": submission.name})

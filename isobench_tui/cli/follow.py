@@ -22,7 +22,7 @@ class Follower:
     def __init__(self, workspace: Workspace, connection: sqlite3.Connection, campaign: str | None) -> None:
         self._workspace = workspace
         self._connection = connection
-        self._campaign = campaign
+        self.campaign = campaign
         self._version = -1
         self._last = events.last_id(connection)
         self._phases: dict[str, str] = {}
@@ -37,7 +37,7 @@ class Follower:
             self._print_events()
             self._print_phases()
             sys.stdout.flush()
-        if not query.waiting(self._connection, self._campaign):
+        if not query.waiting(self._connection, self.campaign):
             self._print_events()
             return not self._cleaning()
         self._tell_if_dead()
@@ -45,7 +45,7 @@ class Follower:
 
     def summary(self) -> int:
         """One line on how it came out. 0: all valid; 1: anything failed, invalid or held."""
-        found = query.tally(self._connection, self._campaign)
+        found = query.tally(self._connection, self.campaign)
         parts = [
             f"{number} {word}"
             for number, word in (
@@ -69,7 +69,7 @@ class Follower:
     def _print_events(self) -> None:
         for event in events.since(self._connection, self._last):
             self._last = event["id"]
-            if self._campaign is None or event["campaign"] in (None, self._campaign):
+            if self.campaign is None or event["campaign"] in (None, self.campaign):
                 print(f"{clock(event['at'])}  {safe(event['text'])}")
 
     def _print_phases(self) -> None:

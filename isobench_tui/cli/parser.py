@@ -51,10 +51,20 @@ def _running(commands: Commands) -> None:
     run = _add(commands, "run", "run:run", "submit a campaign, start the runner where none lives, and follow")
     run.add_argument("file", metavar="FILE", nargs="?", help="campaign file; without it, go on with what is queued")
     run.add_argument("--detach", action="store_true", help="return as soon as the runner works")
+    _shows(run)
     attach = _add(commands, "attach", "run:attach", "follow what the runner does; ctrl-c only detaches")
     attach.add_argument("--campaign", metavar="NAME", help="follow this campaign until it ends")
+    _shows(attach)
     demo = _add(commands, "demo", "demo:demo", "run a simulated campaign: no Docker, no GPU, about two minutes")
     demo.add_argument("--detach", action="store_true", help="return as soon as the runner works")
+    _shows(demo)
+
+
+def _shows(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--plain", action="store_true", help="plain text instead of the dashboard")
+    parser.add_argument("--readonly", action="store_true", help="a dashboard that steers nothing")
+    parser.add_argument("--theme", metavar="NAME", help="colours of the dashboard (`isobench config --show`)")
+    parser.add_argument("--fps", type=int, metavar="N", help="frames a second of the dashboard, 1 to 60")
 
 
 def _reading(commands: Commands) -> None:

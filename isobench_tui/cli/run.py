@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from isobench_tui.cli import dashboard
 from isobench_tui.cli.follow import Follower
 from isobench_tui.cli.main import INTERRUPTED
 from isobench_tui.store import commands, db, live, query
@@ -42,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         submission = load(Path(options.file))
         campaign = submission.name
         connection = submit(workspace, submission)
-    return start_and_follow(workspace, connection, campaign, detach=options.detach)
+    return start_and_follow(options, workspace, connection, campaign)
 
 
 def attach(options: argparse.Namespace) -> int:
@@ -53,7 +55,10 @@ def attach(options: argparse.Namespace) -> int:
         from isobench_tui.store.selectors import campaign_id
 
         campaign_id(connection, options.campaign)
-    return follow(workspace, connection, Follower(workspace, connection, options.campaign))
+    follower = Follower(workspace, connection, options.campaign)
+    if not dashboard.wanted(options):
+        return follow(workspace, connection, follower)
+    return _watch(options, workspace, connection, follower)
 
 
 def submit(workspace: Workspace, submission: Submission) -> sqlite3.Connection:
@@ -74,21 +79,39 @@ def submit(workspace: Workspace, submission: Submission) -> sqlite3.Connection:
 
 
 def start_and_follow(
+    options: argparse.Namespace,
     workspace: Workspace,
     connection: sqlite3.Connection,
     campaign: str | None,
     *,
-    detach: bool,
     outlives: bool = True,
 ) -> int:
     """The rest of `run`, once the queue is as it shall be. `outlives`: ctrl-c leaves the campaign running."""
     follower = Follower(workspace, connection, campaign)
     if query.unfinished(connection):
         ensure_runner(workspace, connection)
-    if detach:
+    if options.detach:
         print(f"the runner works on; `isobench attach{_where(workspace)}` follows it")
         return OK
+    if dashboard.wanted(options):
+        return _watch(options, workspace, connection, follower)
     return follow(workspace, connection, follower, restart=True, outlives=outlives)
+
+
+def _watch(
+    options: argparse.Namespace, workspace: Workspace, connection: sqlite3.Connection, follower: Follower
+) -> int:
+    """The dashboard, and how it came out - or that it goes on - once it is closed."""
+    start = None if options.readonly or not db.writable(workspace) else lambda: ensure_runner_anew(workspace)
+    if dashboard.show(options, workspace, connection, follower.campaign, start_runner=start):
+        return follower.summary()
+    return dashboard.detached(_where(workspace))
+
+
+def ensure_runner_anew(workspace: Workspace) -> None:
+    """`ensure_runner` from another thread: with a connection of its own."""
+    with contextlib.closing(db.open_store(workspace)) as connection:
+        ensure_runner(workspace, connection)
 
 
 def follow(

@@ -182,5 +182,39 @@ def disk(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     ]
 
 
+def phases(connection: sqlite3.Connection, attempt: str) -> list[tuple[str, str, float | None, str | None]]:
+    """(phase, when it began, its seconds, how it ended) of an attempt, in order."""
+    rows = connection.execute(
+        "SELECT phase, started_at, seconds, outcome FROM phases WHERE attempt_id = ? ORDER BY seq", (attempt,)
+    )
+    return [tuple(row) for row in rows]
+
+
+def phase_sums(connection: sqlite3.Connection) -> list[tuple[str, str, float, int]]:
+    """(mode, phase, seconds in all, how often) of phases that ended well, of the newest 2,000 attempts."""
+    rows = connection.execute(
+        "SELECT t.mode, p.phase, sum(p.seconds), count(*) FROM (SELECT id, job_id FROM attempts ORDER BY started_at "
+        "DESC LIMIT 2000) a JOIN phases p ON p.attempt_id = a.id JOIN jobs j ON j.id = a.job_id "
+        "JOIN tasks t ON t.id = j.task_id WHERE p.outcome = 'ok' AND p.seconds IS NOT NULL GROUP BY 1, 2"
+    )
+    return [tuple(row) for row in rows]
+
+
+def flags_by_attempt(connection: sqlite3.Connection) -> dict[str, list[tuple[str, str]]]:
+    """Attempt -> (name, effect) of its flags."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for attempt, name, effect in connection.execute("SELECT attempt_id, name, effect FROM flags ORDER BY name"):
+        found.setdefault(attempt, []).append((name, effect))
+    return found
+
+
+def disk_history(connection: sqlite3.Connection, path: str, limit: int) -> tuple[float, ...]:
+    """The last readings of a file system, oldest first: bytes free."""
+    rows = connection.execute(
+        "SELECT value FROM samples WHERE kind = 'disk' AND key = ? ORDER BY at DESC LIMIT ?", (path, limit)
+    ).fetchall()
+    return tuple(row[0] for row in reversed(rows))
+
+
 def tally_json(found: Tally) -> dict[str, int]:
     return {**asdict(found), "left": found.left}

@@ -1,0 +1,63 @@
+"""The door to the dashboard: whether there is a terminal for it, and what is said once it is closed."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from isobench_tui.store import query
+from isobench_tui.store.answer import OK
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+    from isobench_tui.store.workspace import Workspace
+
+CRASHED = 70
+"""Exit code of a dashboard that met a fault of ours (EX_SOFTWARE of sysexits.h)."""
+FPS, FPS_SSH = 10, 5
+
+
+def wanted(options: argparse.Namespace) -> bool:
+    """Whether to open it: not with --plain, and only where a terminal can show it (Textual paints on stderr)."""
+    dumb = os.environ.get("TERM", "dumb") in {"", "dumb", "unknown"}
+    return not options.plain and not dumb and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def show(
+    options: argparse.Namespace,
+    workspace: Workspace,
+    connection: sqlite3.Connection,
+    campaign: str | None,
+    *,
+    start_runner: Callable[[], None] | None,
+) -> bool:
+    """Open it until it is closed. False: the campaign goes on. Raises SettingsError, SystemExit after a crash."""
+    from isobench_tui.tui import settings
+
+    found = settings.load({"theme": options.theme, "fps": options.fps}).settings
+    slow = "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ
+    # Textual reads these when it is imported
+    os.environ["TEXTUAL_FPS"] = str(found.fps or (FPS_SSH if slow else FPS))
+    os.environ["TEXTUAL_ANIMATIONS"] = "none"
+    from isobench_tui.tui.app import Dashboard
+    from isobench_tui.tui.source import Source
+
+    start = None if start_runner is None else functools.partial(start_runner)
+    app = Dashboard(Source(workspace, campaign), found, readonly=options.readonly, start_runner=start)
+    app.run(mouse=found.mouse)
+    if app.report is not None:
+        print(f"isobench: the dashboard met a fault of its own; the report is in {app.report}", file=sys.stderr)
+        print("isobench: the campaign is not touched by it", file=sys.stderr)
+        raise SystemExit(CRASHED)
+    return not query.waiting(connection, campaign)
+
+
+def detached(where: str) -> int:
+    """What is said when the dashboard was closed before the end."""
+    print(f"detached; the campaign goes on. `isobench attach{where}` comes back")
+    return OK

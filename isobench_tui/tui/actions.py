@@ -1,0 +1,129 @@
+"""The action table: everything a key does, once. Bindings, footer, help, palette and the docs are made from it.
+
+Ids are `pane.name`; a keymap in the configuration names them. Keys are Textual's names for keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from textual.binding import Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that the operator can do."""
+
+    id: str
+    """`pane.name`; the pane `app` works everywhere. The method that does it is `action_name`."""
+    key: str
+    """Keys, separated by commas; empty: only in the palette."""
+    label: str
+    """One or two words for the footer and the palette."""
+    help: str
+    """One line for the help."""
+    steers: bool = False
+    """Writes a command: absent with --readonly."""
+    asks: bool = False
+    """Destroys something, so it asks first."""
+    footer: bool = False
+
+    @property
+    def pane(self) -> str:
+        return self.id.partition(".")[0]
+
+    @property
+    def name(self) -> str:
+        return self.id.partition(".")[2]
+
+
+APP = (
+    Action("app.help", "question_mark", "Help", "what the keys do, here and everywhere", footer=True),
+    Action(
+        "app.pause",
+        "p",
+        "Pause",
+        "start nothing new; what is measured runs to its end. Again: go on",
+        True,
+        footer=True,
+    ),
+    Action("app.pause_now", "P", "Pause now", "also stop what runs; it goes back to the front", True, True),
+    Action("app.stop", "x", "Stop", "kill the running attempt; its job goes back to the front", True, True),
+    Action("app.start_runner", "S", "Start runner", "start a runner where none is alive", True),
+    Action("app.export", "E", "Export", "write a table of results to a file"),
+    Action("app.commands", "c", "Commands", "the exact commands of the chosen job, to copy"),
+    Action("app.tab('log')", "1", "Log", "the logs of the chosen job"),
+    Action("app.tab('leaderboard')", "2", "Leaderboard", "agents and arms, ranked"),
+    Action("app.tab('compare')", "3", "Compare", "the arms of the chosen job's task side by side"),
+    Action("app.tab('diagnosis')", "4", "Diagnosis", "why the chosen job ended as it did"),
+    Action("app.tab('events')", "5", "Events", "the story of the run"),
+    Action("app.zoom", "z", "Zoom", "the focused pane alone; again or escape: all of them", footer=True),
+    Action("app.queue", "0", "Queue", "go to the queue"),
+    Action("app.shutdown", "", "Shut down runner", "end the runner after the running attempt", True, True),
+    Action("app.shutdown_now", "", "Shut down runner now", "end it at once; what runs is adopted later", True, True),
+    Action("app.cancel", "", "Cancel campaign", "skip all that is left of the chosen job's campaign", True, True),
+    Action("app.quit", "q", "Detach", "close this window; the runner works on", footer=True),
+)
+
+LISTS = (
+    Action("list.up", "up,k", "Up", "one line up"),
+    Action("list.down", "down,j", "Down", "one line down"),
+    Action("list.page_up", "pageup", "Page up", "one page up"),
+    Action("list.page_down", "pagedown", "Page down", "one page down"),
+    Action("list.first", "home,g", "First", "to the first line"),
+    Action("list.last", "end,G", "Last", "to the last line"),
+    Action("list.left", "left", "Left", "what is cut off on the left"),
+    Action("list.right", "right", "Right", "what is cut off on the right"),
+    Action("list.open", "enter", "Open", "look at it more closely"),
+)
+
+QUEUE = (
+    Action("queue.mark", "space", "Mark", "mark the job; what steers then takes all that are marked", footer=True),
+    Action("queue.unmark", "escape", "Unmark", "mark nothing"),
+    Action("queue.filter", "slash", "Filter", "only rows with these words; !word: only rows without it", footer=True),
+    Action("queue.follow", "f", "Follow", "the cursor goes with what runs, until you move it"),
+    Action("queue.group", "t", "Group", "a heading for each task, or plain rows"),
+    Action("queue.skip", "s", "Skip", "skip the jobs; a running one is cancelled", True, True, True),
+    Action(
+        "queue.skip_commit",
+        "X",
+        "Skip commit",
+        "every unfinished job of the commit, all arms and repeats",
+        True,
+        True,
+    ),
+    Action("queue.retry", "r", "Retry", "undo a skip, or queue another attempt of an ended job", True, footer=True),
+    Action(
+        "queue.hold",
+        "h",
+        "Hold",
+        "leave them where they are, but do not start them; again: release",
+        True,
+        footer=True,
+    ),
+    Action("queue.first", "left_square_bracket", "Move first", "before everything else of the campaign", True),
+    Action("queue.last", "right_square_bracket", "Move last", "behind everything else of the campaign", True),
+    Action("queue.after", "v", "Move here", "the marked jobs behind the one under the cursor", True),
+)
+
+
+def bindings(table: tuple[Action, ...]) -> list[Binding | tuple[str, str] | tuple[str, str, str]]:
+    """Textual's bindings of a table; ids let a keymap change them."""
+    return [
+        Binding(action.key, action.name, action.label, show=action.footer, id=action.id, tooltip=action.help)
+        for action in table
+        if action.key
+    ]
+
+
+def tables() -> Iterator[tuple[str, tuple[Action, ...]]]:
+    """(heading, actions) of every table, in the order of the help."""
+    yield "Everywhere", APP
+    yield "Lists", LISTS
+    yield "Queue", QUEUE
+
+
+def find(name: str) -> Action | None:
+    """An action by the name of its method."""
+    return next((action for _, table in tables() for action in table if action.name == name), None)

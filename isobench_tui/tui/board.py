@@ -1,0 +1,257 @@
+"""The one screen: header, queue, what runs, the machine, and the tabs. It passes snapshots on and steers."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from typing import ClassVar
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Footer, TabbedContent, TabPane
+
+from isobench_tui.store.answer import OK, Rejected
+from isobench_tui.store.workspace import WorkspaceError
+from isobench_tui.tui import commands_page
+from isobench_tui.tui.actions import APP, bindings, find, tables
+from isobench_tui.tui.dialogs.confirm import Confirm
+from isobench_tui.tui.dialogs.page import Page
+from isobench_tui.tui.messages import JobChosen, OpenJob, ShowLog, Steer
+from isobench_tui.tui.panes.queue import QueuePane
+from isobench_tui.tui.panes.texts import NowPane, TextPane
+from isobench_tui.tui.settings import Settings
+from isobench_tui.tui.snapshot import Selection, Snapshot
+from isobench_tui.tui.source import Source
+from isobench_tui.tui.steering import Nothing, order
+from isobench_tui.tui.tabs import LOG, Tab, make_tabs
+from isobench_tui.tui.views.header import header, total
+from isobench_tui.tui.views.help import help_lines
+from isobench_tui.tui.views.line import Room
+from isobench_tui.tui.views.machine import machine_lines
+
+StartRunner = Callable[[], None]
+"""Starts a runner and returns once it lives; raises WorkspaceError."""
+
+
+class Board(Screen[None]):
+    """Everything that an operator sees and does."""
+
+    BINDINGS: ClassVar = bindings(APP)
+    AUTO_FOCUS = "#queue-list"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]  # noqa: RUF012 - Textual's is no class variable
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]  # noqa: RUF012
+
+    def __init__(
+        self, source: Source, settings: Settings, *, readonly: bool, start_runner: StartRunner | None
+    ) -> None:
+        super().__init__()
+        self._source, self._settings = source, settings
+        self._readonly, self._start_runner = readonly, start_runner
+        self._snapshot = Snapshot(str(source.workspace.root), True, 0.0)
+        self._selection = Selection()
+        self._tabs: tuple[Tab, ...] = make_tabs(source)
+        self._offered = ""
+        self._trouble = ""
+
+    def compose(self) -> ComposeResult:
+        yield TextPane(self._header, id="header")
+        with Container(id="body"):
+            with Container(id="top"):
+                yield QueuePane(id="queue", grouped=self._settings.grouped)
+                with Vertical(id="side"):
+                    yield NowPane(id="now")
+                    yield TextPane(machine_lines, id="machine", title="Machine")
+            with TabbedContent(id="tabs", initial=f"tab-{self._settings.tab}"):
+                for tab in self._tabs:
+                    with TabPane(tab.title, id=f"tab-{tab.name}"):
+                        yield tab.widget
+        yield Footer(compact=True, show_command_palette=False)
+
+    @property
+    def queue(self) -> QueuePane:
+        return self.query_one(QueuePane)
+
+    @property
+    def readonly(self) -> bool:
+        return self._readonly or not self._snapshot.writable
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Read-only: what steers is neither done nor shown."""
+        known = find(action)
+        return not (known is not None and known.steers and self.readonly)
+
+    def tell(self, snapshot: Snapshot) -> None:
+        """A new snapshot: every pane gets it, and shows what of it is its own."""
+        self._snapshot = snapshot
+        self._selection = Selection(snapshot.job(self.query_one(QueuePane).list.key))
+        self._trouble = ""
+        self.queue.tell(snapshot)
+        for pane in self.query(TextPane):
+            pane.tell(snapshot)
+        self._tell_tabs()
+        self._offer_runner()
+
+    def trouble(self, text: str) -> None:
+        """The store cannot be read now: the header says so until it can."""
+        self._trouble = text
+        self.query_one("#header", TextPane).draw()
+
+    def _header(self, snapshot: Snapshot, room: Room) -> tuple[Text, Text]:
+        return header(snapshot, room, readonly=self.readonly, trouble=self._trouble)
+
+    def _tell_tabs(self) -> None:
+        for tab in self._tabs:
+            tab.tell(self._snapshot, self._selection)
+
+    @on(TabbedContent.TabActivated)
+    def _tab_opened(self) -> None:
+        self._tell_tabs()
+
+    @on(JobChosen)
+    def _chosen(self, event: JobChosen) -> None:
+        self._selection = Selection(self._snapshot.job(event.job))
+        self._tell_tabs()
+
+    @on(OpenJob)
+    def _open(self, event: OpenJob) -> None:
+        job = self._snapshot.job(event.job)
+        failed = job is not None and job.state == "done" and not job.valid
+        self.action_tab("diagnosis" if failed else "log")
+
+    @on(ShowLog)
+    def _show_log(self, event: ShowLog) -> None:
+        self.action_tab("log")
+        log = next((tab for tab in self._tabs if tab.name == LOG), None)
+        if log is not None and log.show_line is not None:
+            log.show_line(event.attempt, event.file, event.line)
+
+    def action_tab(self, name: str) -> None:
+        """Open a tab and go into it."""
+        tab = next((tab for tab in self._tabs if tab.name == name), None)
+        if tab is None:
+            return
+        if self.maximized is not None:
+            self.minimize()
+        self.query_one(TabbedContent).active = f"tab-{name}"
+        _focus(tab.widget)
+
+    def action_queue(self) -> None:
+        if self.maximized is not None:
+            self.minimize()
+        self.query_one(QueuePane).list.focus()
+
+    def action_zoom(self) -> None:
+        """The pane that has the focus, over the whole screen."""
+        if self.maximized is not None:
+            self.minimize()
+            return
+        pane = self.focused
+        while pane is not None and pane.id not in {"queue", "now", "machine", "tabs"}:
+            pane = pane.parent if isinstance(pane.parent, Widget) else None
+        if pane is not None:
+            self.maximize(pane, container=False)
+
+    def action_help(self) -> None:
+        first = "Queue" if self.query_one(QueuePane).has_focus_within else self._open_title()
+        lines = help_lines(tables(), self._settings.keymap, readonly=self.readonly, first=first)
+        self.app.push_screen(Page("Keys", lines))
+
+    def _open_title(self) -> str:
+        active = self.query_one(TabbedContent).active.removeprefix("tab-")
+        return next((tab.title for tab in self._tabs if tab.name == active), "")
+
+    @work(exit_on_error=False)
+    async def action_commands(self) -> None:
+        job = self._selection.job
+        if job is None:
+            self.notify("no job is chosen", markup=False)
+            return
+        title, lines, text = await asyncio.to_thread(commands_page.page, self._source, job)
+        self.app.push_screen(Page(title, lines, copy=text))
+
+    def action_quit(self) -> None:
+        self.app.exit()
+
+    @on(Steer)
+    def _steer(self, event: Steer) -> None:
+        self._do(event.action, event.jobs)
+
+    def action_pause(self) -> None:
+        self._do("pause")
+
+    def action_pause_now(self) -> None:
+        self._do("pause_now")
+
+    def action_stop(self) -> None:
+        self._do("stop")
+
+    def action_shutdown(self) -> None:
+        self._do("shutdown")
+
+    def action_shutdown_now(self) -> None:
+        self._do("shutdown_now")
+
+    def action_cancel(self) -> None:
+        self._do("cancel")
+
+    @work(exit_on_error=False)
+    async def _do(self, action: str, keys: tuple[str, ...] = ()) -> None:
+        """Ask where something would be destroyed, send the command, tell the answer."""
+        if self.readonly:
+            self.notify("this window only reads", severity="warning", markup=False)
+            return
+        queue = self.query_one(QueuePane)
+        chosen = tuple(job for job in self._snapshot.jobs if job.id in keys)
+        found = order(action, self._snapshot, chosen, queue.under)
+        if isinstance(found, Nothing):
+            self.notify(found.why, severity="warning", markup=False)
+            return
+        if found.question and not await self.app.push_screen_wait(Confirm(found.question)):
+            return
+        try:
+            answer = await asyncio.to_thread(self._source.command, found.name, found.args)
+        except (Rejected, WorkspaceError, sqlite3.Error, OSError) as error:
+            self.notify(f"{found.name}: {error}", severity="error", markup=False)
+            return
+        self.notify(answer.text, severity="information" if answer.exit_code == OK else "error", markup=False)
+
+    def _offer_runner(self) -> None:
+        """Once for each time that a runner is gone with work left."""
+        runner = self._snapshot.runner
+        gone = not runner.alive and total(self._snapshot).left > 0
+        state = f"{runner.word} {runner.beat_at}" if gone else ""
+        if not gone or state == self._offered or self._start_runner is None or self.readonly:
+            return
+        self._offered = state
+        self.action_start_runner()
+
+    @work(exit_on_error=False, exclusive=True, group="start")
+    async def action_start_runner(self) -> None:
+        if self._snapshot.runner.alive or self._start_runner is None:
+            self.notify(
+                "a runner is alive" if self._snapshot.runner.alive else "this window starts none", markup=False
+            )
+            return
+        left = total(self._snapshot).left
+        if not await self.app.push_screen_wait(Confirm(f"No runner is alive and {left} jobs are left. Start one?")):
+            return
+        try:
+            await asyncio.to_thread(self._start_runner)
+        except (WorkspaceError, OSError) as error:
+            self.notify(str(error), severity="error", markup=False)
+
+
+def _focus(widget: Widget) -> None:
+    """The first thing in a pane that takes keys."""
+    if widget.focusable:
+        widget.focus()
+        return
+    for inner in widget.query("*"):
+        if inner.focusable:
+            inner.focus()
+            return

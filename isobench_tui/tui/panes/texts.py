@@ -1,0 +1,67 @@
+"""Panes that are a few lines of text made from the snapshot: the header, what runs now, the machine."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Vertical
+
+from isobench_tui.tui.snapshot import Snapshot
+from isobench_tui.tui.views.line import Line, Room
+from isobench_tui.tui.views.now import now_lines
+from isobench_tui.tui.widgets.lines import LineList
+
+RATES = 240
+"""Readings of tokens/s that the little graph may use."""
+
+View = Callable[[Snapshot, Room], tuple[Text, ...]]
+
+
+class TextPane(Vertical):
+    """Lines drawn from the newest snapshot, again once a second: times pass although nothing moves in the store."""
+
+    def __init__(self, view: View, *, id: str, title: str = "") -> None:
+        super().__init__(id=id)
+        self._view = view
+        self._snapshot: Snapshot | None = None
+        self.border_title = title or None
+
+    def compose(self) -> ComposeResult:
+        yield LineList(cursor=False)
+
+    def on_mount(self) -> None:
+        self.set_interval(1.0, self.draw)
+
+    def on_resize(self) -> None:
+        self.draw()
+
+    def tell(self, snapshot: Snapshot) -> None:
+        self._snapshot = snapshot
+        self.draw()
+
+    def draw(self) -> None:
+        """Only lines that differ are painted."""
+        shown = self.query_one(LineList)
+        if self._snapshot is not None and shown.size.width:
+            found = self._view(self._snapshot, Room(time.time(), shown.size.width, shown.size.height))
+            shown.show(tuple(Line(text) for text in found))
+
+
+class NowPane(TextPane):
+    """The running attempts. Remembers what tokens/s were, for the graph."""
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(lambda snapshot, room: now_lines(snapshot, room, self._rates), id=id, title="Now")
+        self._rates: dict[str, deque[float]] = {}
+
+    def tell(self, snapshot: Snapshot) -> None:
+        open_now = {one.attempt for one in snapshot.running}
+        self._rates = {key: rates for key, rates in self._rates.items() if key in open_now}
+        for one in snapshot.running:
+            if one.live is not None and one.live.tokens_per_s is not None:
+                self._rates.setdefault(one.attempt, deque(maxlen=RATES)).append(one.live.tokens_per_s)
+        super().tell(snapshot)

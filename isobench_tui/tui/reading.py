@@ -1,0 +1,273 @@
+"""From the store to a snapshot: each slice is read again only when its counter moved."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from dataclasses import dataclass, field, replace
+from typing import get_args
+
+from isobench_tui.campaign.models import Mode
+from isobench_tui.results.metrics import describe, headline
+from isobench_tui.store import db, events, live, query
+from isobench_tui.store.clock import ago
+from isobench_tui.store.workspace import Workspace
+from isobench_tui.tui.snapshot import (
+    Campaign,
+    Disk,
+    Event,
+    Job,
+    Means,
+    Pause,
+    PhaseRow,
+    Runner,
+    RunnerWord,
+    Running,
+    Snapshot,
+)
+
+SILENT_S = 20.0
+"""A heartbeat older than this is worth a word although the lock is held."""
+JOBS_EVERY_S = 1.0
+"""The queue is not read more often than this, however much is written."""
+MEANS_EVERY_S = 30.0
+HISTORY = 240
+"""Readings of a file system that its little graph may use."""
+NEWS = 100
+_HEADLINES: dict[str, str] = {mode: headline(mode) for mode in get_args(Mode)}
+
+
+@dataclass(slots=True)
+class Reading:
+    """One reader's connection and what it read last. Lives in one thread."""
+
+    workspace: Workspace
+    connection: sqlite3.Connection
+    campaign: str | None = None
+    _last: Snapshot | None = None
+    _jobs_at: float = 0.0
+    _means_at: float = 0.0
+    _jobs_of: tuple[int, int] = (-1, -1)
+    _event: int = 0
+    _version: int = -1
+    _alive_at: float = 0.0
+    _dirty: bool = field(default=False)
+
+    @property
+    def started(self) -> bool:
+        """Whether anything was read yet."""
+        return self._last is not None
+
+    def next(self) -> Snapshot | None:
+        """A new snapshot if anything moved, else None. Raises sqlite3.Error."""
+        version = query.data_version(self.connection)
+        quiet = version == self._version and not self._dirty
+        if quiet and time.monotonic() - self._alive_at < 1.0:
+            return None
+        self._alive_at = time.monotonic()
+        if quiet and self._last is not None:
+            runner = runner_of(self.workspace, self.connection)
+            if runner == self._last.runner:
+                return None
+        self._version = version
+        with db.snapshot(self.connection):
+            self._last = self._read(self._last or Snapshot(str(self.workspace.root), True, 0.0))
+        return self._last
+
+    def _read(self, old: Snapshot) -> Snapshot:
+        moved, first = query.revisions(self.connection), old.at == 0.0
+        new = replace(
+            old,
+            at=time.time(),
+            writable=db.writable(self.workspace),
+            revisions=moved,
+            runner=runner_of(self.workspace, self.connection),
+            pause=pause_of(self.connection),
+            news=(),
+        )
+        if first or moved.live != old.revisions.live or moved.attempts != old.revisions.attempts:
+            new = replace(new, running=running(self.connection))
+        if first or moved.events != old.revisions.events:
+            new = replace(new, disks=disks(self.connection), news=self._news(first=first))
+        return self._with_jobs(new, (moved.jobs, moved.attempts))
+
+    def _with_jobs(self, new: Snapshot, moved: tuple[int, int]) -> Snapshot:
+        self._dirty = False
+        if moved == self._jobs_of:
+            return new
+        now = time.monotonic()
+        if now - self._jobs_at < JOBS_EVERY_S:
+            self._dirty = True
+            return new
+        self._jobs_at, self._jobs_of = now, moved
+        if now - self._means_at > MEANS_EVERY_S or not new.means:
+            self._means_at = now
+            new = replace(new, means=means(self.connection))
+        return replace(
+            new,
+            campaigns=campaigns(self.connection, self.campaign),
+            jobs=jobs(self.connection, self.campaign),
+        )
+
+    def _news(self, *, first: bool) -> tuple[Event, ...]:
+        if first:
+            self._event = events.last_id(self.connection)
+            return ()
+        rows = events.since(self.connection, self._event, NEWS)
+        if rows:
+            self._event = rows[-1]["id"]
+        return tuple(event_of(row) for row in rows)
+
+
+def runner_of(workspace: Workspace, connection: sqlite3.Connection) -> Runner:
+    """By its lock and its heartbeat."""
+    beat = live.get(connection, live.RUNNER_KEY)
+    alive = workspace.locked()
+    if beat is None:
+        return Runner("starting" if alive else "never")
+    at, value = beat
+    word: RunnerWord = "dead"
+    if alive:
+        word = "silent" if ago(at) > SILENT_S else value["state"]
+    return Runner(word, value["pid"], value["engine"], at if word in {"dead", "silent"} else None)
+
+
+def pause_of(connection: sqlite3.Connection) -> Pause | None:
+    found = query.pause_state(connection)
+    if found is None:
+        return None
+    if found["kind"] == "pause":
+        return Pause(False, found["at"], by=found["by"])
+    return Pause(True, found["at"], failure=found["failure"], reason=found["reason"], probe_at=found["probe_at"])
+
+
+def campaigns(connection: sqlite3.Connection, only: str | None) -> tuple[Campaign, ...]:
+    return tuple(
+        Campaign(
+            row["name"],
+            row["state"],
+            row["paused"] is not None,
+            bool(row["simulated"]),
+            query.tally(connection, row["name"]),
+            row["submitted_at"],
+        )
+        for row in query.campaigns(connection)
+        if only in (None, row["name"])
+    )
+
+
+def jobs(connection: sqlite3.Connection, campaign: str | None) -> tuple[Job, ...]:
+    """The queue, in its order, with headline metrics, speedups and flags."""
+    values = query.metric_of_mode(connection, _HEADLINES, campaign)
+    raised = query.flags_by_attempt(connection)
+    return with_speedups(
+        tuple(
+            _job(row, values.get(row["id"]), raised.get(row["attempt"] or "", ()))
+            for row in query.jobs(connection, campaign)
+        )
+    )
+
+
+def _job(
+    row: sqlite3.Row, value: sqlite3.Row | None, raised: tuple[tuple[str, str], ...] | list[tuple[str, str]]
+) -> Job:
+    over = row["state"] == "done"
+    return Job(
+        id=row["id"],
+        campaign=row["campaign"],
+        task=row["task_id"],
+        commit=row["commit_sha"],
+        parent=row["parent_sha"],
+        arm=row["arm"],
+        agent=row["agent"],
+        repeat=row["repeat"] + 1,
+        mode=row["mode"],
+        model=row["model_used"] or row["model"],
+        state=row["state"],
+        outcome=row["outcome"],
+        valid=None if row["valid"] is None else bool(row["valid"]),
+        failure=row["failure"] or "",
+        reason=row["reason"] or (row["why"] if over else "") or "",
+        attempt=row["attempt"],
+        phase=row["phase"],
+        stopping=row["stop"] is not None and row["attempt_state"] == "open",
+        started_at=row["started_at"],
+        ended_at=row["attempt_ended_at"],
+        simulated=bool(row["simulated"]),
+        value=value["value"] if value else None,
+        unit=value["unit"] if value else "",
+        metric=value["name"] if value else "",
+        flags=tuple(name for name, _ in raised),
+        invalidating=frozenset(name for name, effect in raised if effect == "invalidates"),
+    )
+
+
+def with_speedups(found: tuple[Job, ...]) -> tuple[Job, ...]:
+    """Each valid job beside the mean of its task's valid baselines: a first look; Compare has the intervals."""
+    base: dict[int, list[float]] = {}
+    for job in found:
+        if job.arm == "baseline" and job.valid and job.value:
+            base.setdefault(job.task, []).append(job.value)
+    return tuple(replace(job, speedup=_speedup(job, base.get(job.task, []))) for job in found)
+
+
+def _speedup(job: Job, base: list[float]) -> float | None:
+    known = describe(job.metric)
+    if job.arm == "baseline" or not job.valid or not job.value or not base or known is None:
+        return None
+    mean = sum(base) / len(base)
+    return job.value / mean if known[1] == "higher" else mean / job.value
+
+
+def running(connection: sqlite3.Connection) -> tuple[Running, ...]:
+    return tuple(
+        Running(
+            attempt=row["id"],
+            job=row["job_id"],
+            lane=row["lane"],
+            host=row["host"] or "",
+            stop=row["stop"],
+            started_at=row["started_at"],
+            phases=tuple(PhaseRow(*values) for values in query.phases(connection, row["id"])),
+            live=query.live_phase(connection, row["id"]),
+            pull=query.live_pull(connection, row["id"]),
+            model=query.live_model(connection, row["id"]),
+        )
+        for row in query.open_attempts(connection)
+    )
+
+
+def disks(connection: sqlite3.Connection) -> tuple[Disk, ...]:
+    return tuple(
+        Disk(
+            row["path"],
+            row["at"],
+            row["free"],
+            row["total"] or 0.0,
+            query.disk_history(connection, row["path"], HISTORY),
+        )
+        for row in query.disk(connection)
+    )
+
+
+def means(connection: sqlite3.Connection) -> Means:
+    """Mean duration of every phase, for each mode and (mode ``) for all."""
+    sums: dict[tuple[str, str], tuple[float, int]] = {}
+    for mode, phase, total, count in query.phase_sums(connection):
+        for key in ((mode, phase), ("", phase)):
+            old = sums.get(key, (0.0, 0))
+            sums[key] = (old[0] + total, old[1] + count)
+    return {key: total / count for key, (total, count) in sums.items()}
+
+
+def event_of(row: sqlite3.Row) -> Event:
+    return Event(
+        row["id"],
+        row["at"],
+        row["kind"],
+        row["campaign"],
+        row["job_id"],
+        row["attempt_id"],
+        row["actor"],
+        row["text"],
+    )

@@ -1,0 +1,190 @@
+"""What the store holds at one moment, as the dashboard shows it: frozen, read in a thread, handed to every pane.
+
+Times are the store's own text (UTC, ISO-8601); sizes are bytes; durations are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from isobench_tui.store.live import LiveModel, LivePhase, LivePull
+from isobench_tui.store.query import Revisions, Tally
+
+RunnerWord = Literal["never", "starting", "running", "idle", "ending", "silent", "dead"]
+Means = Mapping[tuple[str, str], float]
+"""(mode, phase) -> mean seconds of the phase in attempts that ended well; mode `` stands for all modes."""
+
+
+NOTHING = Revisions(0, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Who works the queue. `silent`: the lock is held, but no heartbeat came for a while."""
+
+    word: RunnerWord = "never"
+    pid: int | None = None
+    engine: str = ""
+    beat_at: str | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.word not in {"never", "dead"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Why nothing new starts: an operator's wish, or a fault of the machine that the runner probes again."""
+
+    by_itself: bool
+    at: str
+    by: str = ""
+    failure: str = ""
+    reason: str = ""
+    probe_at: float | None = None
+    """Unix seconds of the next probe; None: only `resume` helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    name: str
+    state: str
+    paused: bool
+    simulated: bool
+    tally: Tally
+    submitted_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row of the queue with what its newest attempt and its result say."""
+
+    id: str
+    campaign: str
+    task: int
+    commit: str
+    parent: str
+    arm: str
+    agent: str
+    repeat: int
+    """1-based."""
+    mode: str
+    model: str
+    state: str
+    outcome: str | None
+    valid: bool | None
+    failure: str
+    reason: str
+    attempt: str | None
+    phase: str | None
+    stopping: bool
+    started_at: str | None
+    ended_at: str | None
+    simulated: bool
+    value: float | None = None
+    """The mode's headline metric, of the newest successful attempt."""
+    unit: str = ""
+    metric: str = ""
+    speedup: float | None = None
+    """Over the mean of the task's valid baselines; > 1 is better, whatever the metric."""
+    flags: tuple[str, ...] = ()
+    invalidating: frozenset[str] = frozenset()
+
+    @property
+    def side(self) -> str:
+        """`baseline`, `human`, or the agent's name."""
+        return self.agent or self.arm
+
+    @property
+    def name(self) -> str:
+        """`a3223766:trae_gpt5_0123#1`."""
+        return f"{self.commit[:8]}:{self.side}#{self.repeat}"
+
+    @property
+    def unfinished(self) -> bool:
+        return self.state in {"queued", "held", "running"}
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRow:
+    phase: str
+    started_at: str
+    seconds: float | None
+    outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An attempt that is open, with what changes all the time about it."""
+
+    attempt: str
+    job: str
+    lane: int
+    host: str
+    stop: str | None
+    started_at: str
+    phases: tuple[PhaseRow, ...]
+    live: LivePhase | None
+    pull: LivePull | None
+    model: LiveModel | None
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A file system with its newest reading and its past, oldest first."""
+
+    path: str
+    at: str
+    free: float
+    total: float
+    history: tuple[float, ...] = ()
+    """Bytes free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    id: int
+    at: str
+    kind: str
+    campaign: str | None
+    job: str | None
+    attempt: str | None
+    actor: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything that the screen shows all the time; what a tab shows is read when it is looked at."""
+
+    root: str
+    """Folder of the workspace."""
+    writable: bool
+    at: float
+    """Unix seconds of the reading."""
+    revisions: Revisions = NOTHING
+    runner: Runner = Runner()
+    pause: Pause | None = None
+    campaigns: tuple[Campaign, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    running: tuple[Running, ...] = ()
+    disks: tuple[Disk, ...] = ()
+    means: Means = field(default_factory=dict)
+    news: tuple[Event, ...] = ()
+    """Events since the last snapshot, oldest first; none in the first one."""
+
+    def job(self, key: str | None) -> Job | None:
+        return next((job for job in self.jobs if job.id == key), None) if key else None
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What the tabs show: the job under the queue's cursor."""
+
+    job: Job | None = None
+
+    @property
+    def attempt(self) -> str | None:
+        return self.job.attempt if self.job else None

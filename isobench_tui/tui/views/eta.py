@@ -1,0 +1,35 @@
+"""How long the rest takes: the sum of each job's phases, by their own history. No history, no estimate."""
+
+from __future__ import annotations
+
+from isobench_tui.store.clock import seconds
+from isobench_tui.tui.snapshot import Means, Snapshot
+
+PHASES = ("preflight", "image", "model", "start", "setup", "server", "measure", "collect", "cleanup")
+_SERVING_ONLY = "server"
+
+
+def eta(snapshot: Snapshot, now: float) -> float | None:
+    """Seconds until nothing is left, over all lanes that work; None before any attempt has ended."""
+    if not snapshot.means:
+        return None
+    modes = {job.id: job.mode for job in snapshot.jobs}
+    rest = sum(expected(snapshot.means, job.mode) for job in snapshot.jobs if job.state == "queued")
+    lanes = max(1, len(snapshot.running))
+    ends = [
+        max(0.0, expected(snapshot.means, modes.get(one.job, "")) - (now - seconds(one.started_at)))
+        for one in snapshot.running
+    ]
+    return (rest + sum(ends)) / lanes
+
+
+def expected(means: Means, mode: str) -> float:
+    """Seconds that an attempt of this mode takes."""
+    return sum(of_phase(means, mode, phase) for phase in PHASES)
+
+
+def of_phase(means: Means, mode: str, phase: str) -> float:
+    """Mean seconds of a phase in this mode; of all modes where this one has no history."""
+    if (mode, "measure") in means or (phase == _SERVING_ONLY and mode != "serving"):
+        return means.get((mode, phase), 0.0)
+    return means.get(("", phase), 0.0)

@@ -1,0 +1,1 @@
+"""Widgets that know nothing of the store, of files, or of each other."""
