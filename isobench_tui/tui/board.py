@@ -66,11 +66,15 @@ class Board(Screen[None]):
                 with Vertical(id="side"):
                     yield NowPane(id="now")
                     yield TextPane(machine_lines, id="machine", title="Machine")
-            with TabbedContent(id="tabs", initial=f"tab-{self._settings.tab}"):
+            with TabbedContent(id="tabs", initial=self._first_tab()):
                 for tab in self._tabs:
                     with TabPane(tab.title, id=f"tab-{tab.name}"):
                         yield tab.widget
         yield Footer(compact=True, show_command_palette=False)
+
+    def _first_tab(self) -> str:
+        names = [tab.name for tab in self._tabs]
+        return f"tab-{self._settings.tab if self._settings.tab in names else names[0]}"
 
     @property
     def queue(self) -> QueuePane:

@@ -133,6 +133,7 @@ def runner_of(workspace: Workspace, connection: sqlite3.Connection) -> Runner:
 
 
 def pause_of(connection: sqlite3.Connection) -> Pause | None:
+    """Who paused the queue, or why it paused itself."""
     found = query.pause_state(connection)
     if found is None:
         return None
@@ -142,6 +143,7 @@ def pause_of(connection: sqlite3.Connection) -> Pause | None:
 
 
 def campaigns(connection: sqlite3.Connection, only: str | None) -> tuple[Campaign, ...]:
+    """Campaigns in order of submission; only one of them where it is named."""
     return tuple(
         Campaign(
             row["name"],
@@ -220,6 +222,7 @@ def _speedup(job: Job, base: list[float]) -> float | None:
 
 
 def running(connection: sqlite3.Connection) -> tuple[Running, ...]:
+    """The open attempts with all that moves about them, by lane."""
     return tuple(
         Running(
             attempt=row["id"],
@@ -238,6 +241,7 @@ def running(connection: sqlite3.Connection) -> tuple[Running, ...]:
 
 
 def disks(connection: sqlite3.Connection) -> tuple[Disk, ...]:
+    """The newest reading of each file system, and its past."""
     return tuple(
         Disk(
             row["path"],
@@ -261,6 +265,7 @@ def means(connection: sqlite3.Connection) -> Means:
 
 
 def event_of(row: sqlite3.Row) -> Event:
+    """A row of `events`."""
     return Event(
         row["id"],
         row["at"],

@@ -49,6 +49,8 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
+    """A campaign and what became of its jobs."""
+
     name: str
     state: str
     paused: bool
@@ -145,6 +147,8 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Event:
+    """One entry of the story of the workspace."""
+
     id: int
     at: str
     kind: str
