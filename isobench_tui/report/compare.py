@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from isobench_tui.report import words
@@ -18,15 +19,28 @@ _LABEL, _CELL, _COLUMNS = 11, 23, 3
 _DIRECTION: Final = {"higher": "higher is better", "lower": "lower is better", "none": ""}
 
 
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One thing about the ground that a task ran on."""
+
+    label: str
+    had: tuple[tuple[str, tuple[str, ...]], ...]
+    """Each value with the names of the sides that had it; a side with several values has them joined by `and`."""
+
+    @property
+    def differs(self) -> bool:
+        return len(self.had) > 1
+
+
 def to_text(comparisons: Sequence[Comparison]) -> str:
     """Lines of at most 80 characters, ending with a newline."""
     lines: list[str] = []
     for comparison in comparisons:
         lines += [*_head(comparison.task), "", *_sides(comparison.task), "", *_environment(comparison.task)]
-        for name in _metrics(comparison.task):
+        for name in shown_metrics(comparison.task):
             lines += ["", *_block(comparison, name)]
-        if notes := list(_notes(comparison)):
-            lines += ["", *notes]
+        if told := [line for note in notes(comparison) for line in _wrap(note)]:
+            lines += ["", *told]
         lines.append("")
     return "\n".join(clean(line.replace("\t", " ")).rstrip() for line in lines[:-1]) + "\n"
 
@@ -60,7 +74,7 @@ def _side_json(side: Side, task: Task) -> dict[str, Any]:
         "agent": side.agent,
         "jobs": len(side.jobs),
         "valid_jobs": sum(bool(job.valid) for job in side.jobs),
-        "failures": dict(_failures(side)),
+        "failures": dict(failures(side)),
         "attempts": [run.attempt for run in side.runs],
         "hosts": _seen(side, lambda run: run.ground.host),
         "lanes": sorted({run.lane for run in side.runs}),
@@ -75,7 +89,7 @@ def _side_json(side: Side, task: Task) -> dict[str, Any]:
         ],
         "metrics": {
             name: {"values": [run.metrics[name].value for run in runs if name in run.metrics], "unit": item.unit}
-            for name in _metrics(task)
+            for name in shown_metrics(task)
             if (item := _item(side, name))
         },
     }
@@ -141,12 +155,12 @@ def _sides(task: Task) -> Iterator[str]:
     wide = min(40, max(len(side.name) for side in task.sides))
     for side in task.sides:
         valid = sum(bool(job.valid) for job in side.jobs)
-        rest = ", ".join(f"{count} {what}" for what, count in _failures(side).items())
+        rest = ", ".join(f"{count} {what}" for what, count in failures(side).items())
         line = f"{clip(side.name, wide):<{wide}}  {valid} of {len(side.jobs)} valid" + (f"; {rest}" if rest else "")
         yield from _wrap(line, " " * (wide + 2))
 
 
-def _failures(side: Side) -> Counter[str]:
+def failures(side: Side) -> Counter[str]:
     """What the jobs without a valid success came to, in words."""
     found: Counter[str] = Counter()
     for job in side.jobs:
@@ -168,8 +182,8 @@ def _model(run: Run) -> str | None:
     return f"{ground.model}@{ground.revision[:12]}" if ground.model and ground.revision else ground.model
 
 
-def _environment(task: Task) -> Iterator[str]:
-    """Host, image, vLLM, model and measuring program: once where all sides agree, else who had which."""
+def environment(task: Task) -> tuple[Fact, ...]:
+    """Host, image, vLLM, model and measuring program of what ran, and which sides had which."""
     rows: tuple[tuple[str, Callable[[Run], str | None]], ...] = (
         ("host", lambda run: run.ground.host),
         ("image", lambda run: run.image[:19] if run.image.startswith("sha256:") else run.image),
@@ -178,16 +192,24 @@ def _environment(task: Task) -> Iterator[str]:
         ("client", lambda run: run.ground.client and run.ground.client[:12]),
     )
     ran = [side for side in task.sides if side.runs]
+    facts = []
     for label, what in rows:
         had: dict[str, list[str]] = {}
         for side in ran:
             had.setdefault(" and ".join(_seen(side, what)) or "unknown", []).append(side.name)
-        for at, (value, names) in enumerate(had.items()):
-            told = value if len(had) == 1 else f"{value} ({', '.join(names)})"
-            yield from _wrap(f"{label if at == 0 else '':<7} {told}", " " * 8)
+        facts.append(Fact(label, tuple((value, tuple(names)) for value, names in had.items())))
+    return tuple(facts)
 
 
-def _metrics(task: Task) -> list[str]:
+def _environment(task: Task) -> Iterator[str]:
+    """Once where all sides agree, else who had which."""
+    for fact in environment(task):
+        for at, (value, names) in enumerate(fact.had):
+            told = f"{value} ({', '.join(names)})" if fact.differs else value
+            yield from _wrap(f"{fact.label if at == 0 else '':<7} {told}", " " * 8)
+
+
+def shown_metrics(task: Task) -> list[str]:
     """Every metric with a better side that any attempt has, those that decide first."""
     names = {
         name
@@ -253,20 +275,18 @@ def short_verdict(call: stats.Call) -> str:
     return f"{call.word}, {call.more}{'+' if call.more >= stats.MOST_REPEATS else ''} more"
 
 
-def _notes(comparison: Comparison) -> Iterator[str]:
-    """What was not compared and why, ISO-Bench's word, and everything that touches validity."""
+def notes(comparison: Comparison) -> Iterator[str]:
+    """What was not compared and why, ISO-Bench's word, and everything that touches validity; a sentence each."""
     for contest in comparison.contests:
         for arm, versus in (("baseline", contest.baseline), ("human", contest.human)):
             if versus is None:
                 continue
             if versus.refused is not None:
-                yield from _wrap(f"{contest.side.name} is not compared with {arm}: {versus.refused}")
-            for note in versus.notes:
-                yield from _wrap(note)
+                yield f"{contest.side.name} is not compared with {arm}: {versus.refused}"
+            yield from versus.notes
         if contest.iso is not None:
-            yield from _wrap(f"ISO-Bench's class of {contest.side.name}: {words.iso(contest.iso)}")
-    for note in comparison.notes:
-        yield from _wrap(note)
+            yield f"ISO-Bench's class of {contest.side.name}: {words.iso(contest.iso)}"
+    yield from comparison.notes
     for side in comparison.task.sides:
         flags: dict[str, tuple[str, list[int]]] = {}
         for run in side.runs:
@@ -274,7 +294,7 @@ def _notes(comparison: Comparison) -> Iterator[str]:
                 flags.setdefault(flag.name, (flag.text, []))[1].append(run.repeat + 1)
         for name, (text, repeats) in flags.items():
             which = ", ".join(map(str, sorted(set(repeats))))
-            yield from _wrap(f"{name}: {side.name}, repeat {which}: {text}")
+            yield f"{name}: {side.name}, repeat {which}: {text}"
 
 
 def _one_line(text: str) -> str:
