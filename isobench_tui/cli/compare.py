@@ -20,7 +20,7 @@ def compare(options: argparse.Namespace) -> int:
     connection = db.open_store(find(options.workspace))
     with db.snapshot(connection):
         commit = resolve(connection, Selector((options.commit,), options.campaign))[0]["commit_sha"]
-        rows = result_rows(connection, options.campaign)
+        rows = result_rows(connection, options.campaign, commit)
         found = tasks(connection, rows, campaign=options.campaign, commit=commit)
     compared = [compare_task(task) for task in found]
     if options.json:

@@ -66,14 +66,17 @@ _JOBS = """
 SELECT c.name, c.simulated, j.id, j.position, t.commit_sha, t.parent_sha, t.model, t.mode, j.arm, j.agent, j.repeat,
        j.state, j.reason, j.outcome, j.valid, t.fingerprint, j.image
 FROM jobs j JOIN campaigns c ON c.id = j.campaign_id JOIN tasks t ON t.id = j.task_id
-WHERE ? IS NULL OR c.name = ?
+WHERE (? IS NULL OR c.name = ?) AND (? IS NULL OR t.commit_sha = ?)
 ORDER BY c.id, j.position, j.id
 """
 _ATTEMPTS = """
 SELECT a.job_id, a.id, a.number, a.outcome = 'success', a.valid, a.image_digest, a.vllm_version, a.model_used,
        a.model_revision, a.started_at, a.ended_at
 FROM attempts a
-WHERE ? IS NULL OR a.job_id IN (SELECT j.id FROM jobs j JOIN campaigns c ON c.id = j.campaign_id WHERE c.name = ?)
+WHERE (? IS NULL AND ? IS NULL) OR a.job_id IN (
+  SELECT j.id FROM jobs j JOIN campaigns c ON c.id = j.campaign_id JOIN tasks t ON t.id = j.task_id
+  WHERE (? IS NULL OR c.name = ?) AND (? IS NULL OR t.commit_sha = ?)
+)
 ORDER BY a.job_id, a.number
 """
 _OF_ATTEMPTS = "WHERE attempt_id IN (SELECT value FROM json_each(?))"
@@ -93,10 +96,12 @@ class _Tried:
     metrics: dict[str, Metric] = field(default_factory=dict)
 
 
-def _tried(conn: sqlite3.Connection, only: tuple[str | None, str | None]) -> dict[str, _Tried]:
+def _tried(conn: sqlite3.Connection, campaign: str | None, commit: str | None) -> dict[str, _Tried]:
     """Job id -> its attempts, with what the store knows of the deciding one."""
     jobs: dict[str, _Tried] = {}
-    for job, ident, number, success, valid, *known in conn.execute(_ATTEMPTS, only):
+    for job, ident, number, success, valid, *known in conn.execute(
+        _ATTEMPTS, (campaign, commit, campaign, campaign, commit, commit)
+    ):
         mine = jobs.setdefault(job, _Tried())
         mine.count += 1
         rank = bool(success and valid), bool(success), number
@@ -117,12 +122,14 @@ def _tried(conn: sqlite3.Connection, only: tuple[str | None, str | None]) -> dic
     return jobs
 
 
-def result_rows(conn: sqlite3.Connection, campaign: str | None = None) -> list[ResultRow]:
-    """One row per job in the order of the queue: of one campaign by name, or of all in order of submission."""
-    only = (campaign, campaign)
-    attempts = _tried(conn, only)
+def result_rows(conn: sqlite3.Connection, campaign: str | None = None, commit: str | None = None) -> list[ResultRow]:
+    """One row per job in the order of the queue: of one campaign by name, or of all in order of submission.
+
+    `commit`: only the tasks of this one.
+    """
+    attempts = _tried(conn, campaign, commit)
     out = []
-    for row in conn.execute(_JOBS, only):
+    for row in conn.execute(_JOBS, (campaign, campaign, commit, commit)):
         name, simulated, job, position, commit, parent, model, mode, arm, agent, repeat = tuple(row)[:11]
         state, waits, outcome, valid, fingerprint, image = tuple(row)[11:]
         tried = attempts.get(job)
