@@ -40,6 +40,8 @@ def store(tmp_path: Path) -> Iterator[sqlite3.Connection]:
         (Wanted(text="_"), []),
         (Wanted(kind="started", job="j1", text="starts"), [2]),
         (Wanted(kind="start"), []),
+        (Wanted(campaign="night"), [1, 2, 3, 4]),
+        (Wanted(campaign="dawn"), [4]),
     ],
 )
 def test_every_part_narrows_the_choice(store: sqlite3.Connection, wanted: Wanted, found: list[int]) -> None:

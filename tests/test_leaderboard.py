@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -147,6 +149,35 @@ def test_hostile_words_stay_words(lab: Lab) -> None:
     assert "[red]evil[/] | `a`" in text
     assert "\x1b" not in text
     assert "\x1b" not in lab.cli("leaderboard", "--json").stdout
+
+
+def test_written_to_files_in_every_form(lab: Lab) -> None:
+    nasty = "=1+1 | [red]evil[/]\x1b[31m"
+    lab.open(A, keys="simulated = true")
+    lab.all("a:baseline", STEADY)
+    lab.all("a:one", [v * 1.1 for v in STEADY])
+    found = Diagnosis("patch_crash", "agent", nasty)
+    lab.end("a:human#1", Ending(Verdict("failed", diagnosis=found), Done(), counts=True))
+    table = list(csv.DictReader(io.StringIO(lab.cli("export", "leaderboard", "--format", "csv").stdout)))
+    assert [(row["source"], row["rank"], row["agent"], row["arm"]) for row in table] == [
+        ("simulated", "1", "one", "agent"), ("simulated", "", "", "baseline"), ("simulated", "", "", "human"),
+    ]  # fmt: skip
+    assert float(table[0]["speedup_vs_baseline"]) == pytest.approx(1.1)
+    assert (table[2]["class"], table[2]["reason"], table[2]["repeats"]) == (
+        "patch_crash",
+        "'=1+1 | [red]evil[/]",
+        "1",
+    )
+    text = lab.cli("export", "leaderboard").stdout
+    assert "SIMULATED" in text
+    assert "=1+1 \\| \\[red\\]evil\\[/\\]" in text
+    assert json.loads(lab.cli("export", "leaderboard", "--json").stdout) == told(lab)
+    story = json.loads(lab.cli("export", "events", "--json").stdout)
+    assert [one["kind"] for one in story[:2]] == ["submitted", "started"]
+    assert "\x1b" not in json.dumps(story)
+    events = list(csv.DictReader(io.StringIO(lab.cli("export", "events", "--format", "csv").stdout)))
+    assert len(events) == len(story)
+    assert lab.cli("export", "events", "--campaign", "small").stdout.count("\n| ") == len(story) + 2
 
 
 # ------------------------------------------------------------------------------------------------------ by itself

@@ -1,4 +1,4 @@
-"""`export`: the result table as Markdown, CSV or JSON."""
+"""`export`: the result table, the leaderboard or the events as Markdown, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from isobench_tui.report.export import export as render
 from isobench_tui.report.export import write_export
-from isobench_tui.report.table import result_rows
-from isobench_tui.report.tasks import DECIDING, tasks
-from isobench_tui.results.compare import compare
+from isobench_tui.report.save import render
 from isobench_tui.store import db
 from isobench_tui.store.answer import OK
 from isobench_tui.store.selectors import campaign_id
@@ -22,9 +19,7 @@ def export(options: argparse.Namespace) -> int:
     if options.campaign is not None:
         campaign_id(connection, options.campaign)
     with db.snapshot(connection):
-        rows = result_rows(connection, options.campaign)
-        found = tasks(connection, rows, campaign=options.campaign, metrics=DECIDING)
-    text = render(rows, options.format, [compare(task, DECIDING) for task in found])
+        text = render(connection, options.what, options.format, options.campaign)
     if options.output is None:
         sys.stdout.write(text)
         return OK

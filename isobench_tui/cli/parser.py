@@ -89,7 +89,15 @@ def _reading(commands: Commands) -> None:
     keys = ("rank", "speedup", "human", "value", "n", "commit", "side")
     board.add_argument("--sort", choices=keys, default="rank", metavar="K", help=f"{', '.join(keys)}; default: rank")
     board.add_argument("--json", action="store_true", help="for programs")
-    export = _add(commands, "export", "export:export", "the result table")
+    export = _add(commands, "export", "export:export", "the result table, the leaderboard or the events")
+    export.add_argument(
+        "what",
+        nargs="?",
+        choices=("results", "leaderboard", "events"),
+        default="results",
+        metavar="WHAT",
+        help="results (default), leaderboard or events",
+    )
     export.add_argument("--campaign", metavar="NAME", help="only this campaign")
     export.add_argument("--format", choices=("md", "csv", "json"), default="md", help="default: md")
     export.add_argument("--json", dest="format", action="store_const", const="json", help="same as --format json")

@@ -184,14 +184,21 @@ def _csv_cell(value: object) -> str:
 
 def _csv(rows: Sequence[ResultRow], compared: Compared) -> str:
     metrics = sorted({name for row in rows for name in row.metrics})
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow([*_COLUMNS, *metrics])
+    lines: list[list[object]] = []
     for row in rows:
         record = _record(row, compared.contest(row))
         record["simulated"] = _SIMULATED if row.simulated else "no"
         values = [row.metrics[name].value if name in row.metrics else None for name in metrics]
-        writer.writerow([_csv_cell(value) for value in (*(record[name] for name in _COLUMNS), *values)])
+        lines.append([*(record[name] for name in _COLUMNS), *values])
+    return csv_text([*_COLUMNS, *metrics], lines)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as RFC 4180 has it; text cells are guarded against being run as formulas."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(columns)
+    writer.writerows([_csv_cell(value) for value in row] for row in rows)
     return out.getvalue()
 
 

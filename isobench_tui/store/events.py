@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from isobench_tui.results.redact import redact
@@ -57,24 +57,29 @@ class Wanted:
     """Which events: every given part narrows the choice."""
 
     kind: str = ""
+    campaign: str = ""
+    """Those of other campaigns are left out; what belongs to none stays."""
     job: str = ""
     """Id of a job that the event is about, alone or among others."""
     text: str = ""
     """Words that kind, actor, campaign or text hold, in upper or lower case alike."""
 
 
+_PAGE = """
+SELECT id, at, kind, campaign, job_id, attempt_id, actor, text FROM events
+WHERE (:before IS NULL OR id < :before) AND (:kind = '' OR kind = :kind)
+AND (:campaign = '' OR coalesce(campaign, :campaign) = :campaign)
+AND (:job = '' OR job_id = :job OR EXISTS (SELECT 1 FROM json_each(data, '$.jobs') WHERE value = :job))
+AND (:text = '' OR instr(lower(kind || ' ' || actor || ' ' || coalesce(campaign, '') || ' ' || text), lower(:text)))
+ORDER BY id DESC LIMIT :limit
+"""
+
+
 def page(
     connection: sqlite3.Connection, wanted: Wanted, *, before: int | None = None, limit: int = 200
 ) -> list[Event]:
-    """The newest events that are wanted (older than id `before`, if given), oldest first."""
-    rows = connection.execute(
-        "SELECT id, at, kind, campaign, job_id, attempt_id, actor, text FROM events WHERE (:before IS NULL OR "
-        "id < :before) AND (:kind = '' OR kind = :kind) AND (:job = '' OR job_id = :job OR EXISTS (SELECT 1 FROM "
-        "json_each(data, '$.jobs') WHERE value = :job)) AND (:text = '' OR instr(lower("
-        "kind || ' ' || actor || ' ' || coalesce(campaign, '') || ' ' || text), lower(:text))) "
-        "ORDER BY id DESC LIMIT :limit",
-        {"before": before, "kind": wanted.kind, "job": wanted.job, "text": wanted.text, "limit": limit},
-    ).fetchall()
+    """The newest events that are wanted (older than id `before`, if given), oldest first; `limit` -1: all."""
+    rows = connection.execute(_PAGE, {"before": before, "limit": limit, **asdict(wanted)}).fetchall()
     return [Event(*row) for row in reversed(rows)]
 
 
