@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from packaging.version import InvalidVersion, Version
 
 from isobench_tui.campaign.files import exists, local
-from isobench_tui.campaign.models import Container, Lane, Settings, Timeouts, cpu_ids
+from isobench_tui.campaign.models import Container, Lane, Settings, Timeouts, Validity, cpu_ids
 from isobench_tui.campaign.problems import Notes
 from isobench_tui.campaign.spec import CampaignFile
 
@@ -39,6 +39,7 @@ def settings(spec: CampaignFile, base: Path, notes: Notes) -> Settings:
         keep_images=spec.images.keep,
         same_failure=spec.limits.same_failure,
         min_window_s=spec.limits.min_window,
+        validity=Validity(**spec.validity.model_dump()),
         noise_floor=spec.limits.noise_floor,
         trials=spec.measure.trials,
         warmups=spec.measure.warmups,

@@ -280,6 +280,25 @@ class LimitsTable(Table):
     """Differences up to this are a tie until 6 baseline repeats tell the real noise: a number like 0.02, for 2 %"""
 
 
+class ValidityTable(Table):
+    """`[validity]`: from where on a finding about a result becomes a flag."""
+
+    min_requests: int = Field(default=10, ge=0)
+    """Completed requests of a counted serving run; fewer invalidate it (too_few_requests): a whole number from 0"""
+    min_warmups: int = Field(default=1, ge=0)
+    """Warm-ups before the first counted run, the client's own included; fewer are noted (no_warmup): a whole number"""
+    cache_reuse: float = Field(default=0.05, ge=0, le=1)
+    """Prompt tokens that a run found cached beyond the first run's share; more invalidates (prefix_cache_reuse)"""
+    workload_tolerance: float = Field(default=0.02, ge=0, le=1)
+    """Difference to the baseline in requests or tokens a request; more invalidates (workload_mismatch)"""
+    busy_memory: Size = 256 * 1024**2
+    """Memory of a GPU that others hold during the measurement; more invalidates (gpu_busy), like "256MiB\""""
+    throttled: float = Field(default=0.05, ge=0, le=1)
+    """Share of the time in which heat or the power supply slows a GPU down; more invalidates (throttled)"""
+    power_capped: float = Field(default=0.5, ge=0, le=1)
+    """Share of the time in which a GPU is at its power limit; more is noted (throttled)"""
+
+
 class LogsTable(Table):
     """`[logs]`"""
 
@@ -375,6 +394,9 @@ class CampaignFile(Table):
     """[timeouts] of the phases"""
     limits: LimitsTable = LimitsTable()
     """[limits] max_attempts, same_failure, min_window, noise_floor"""
+    validity: ValidityTable = ValidityTable()
+    """[validity] min_requests, min_warmups, cache_reuse, workload_tolerance, busy_memory, throttled, power_capped:
+    thresholds of the flags; validity.md says what each flag means and why its threshold is what it is"""
     logs: LogsTable = LogsTable()
     """[logs] cap"""
     model_overrides: list[OverrideTable] = []

@@ -1071,10 +1071,17 @@ class Driver:
                 self._start_server(until)
         with self._phase("measure") as until:
             restarts = 0.0
+            fresh = self.job["fresh_server"] or "--seed" in self.dropped
+            shared = self.server is not None and len(self.job["trials"]) > 1 and not fresh
             for number, trial in enumerate(self.job["trials"]):
-                if (self.job["fresh_server"] or "--seed" in self.dropped) and self.server is not None and number:
+                if fresh and self.server is not None and number:
                     restarts += self._restart_server()
+                before = self._cache() if shared else None
                 self._trial(trial, self.argvs[number], min(until + restarts, self.overall))
+                after = self._cache() if before else None
+                if before and after:
+                    queries, hits = after[0] - before[0], after[1] - before[1]
+                    self.events.emit("cache", index=trial["index"], queries=queries, hits=hits)
 
     @contextlib.contextmanager
     def _phase(self, name: str) -> Iterator[float]:
@@ -1204,6 +1211,18 @@ class Driver:
             reason = "port %d serves %s, not %s" % (self.port, ", ".join(models), " or ".join(sorted(wanted)))
             raise Failed("port_in_use", reason, "server.log")
         return "ready", models
+
+    def _cache(self) -> Optional[Tuple[int, int]]:
+        """Prompt tokens that the server looked up in its prefix cache so far, and found; None where it does not say."""
+        assert self.server is not None
+        try:
+            status, body = http_get(self.processes, self.port, "/metrics", boot() + 10)
+        except OSError:
+            return None
+        found: Dict[bytes, float] = {}
+        for what, value in CACHED.findall(body) if status == 200 else ():
+            found[what] = found.get(what, 0.0) + float(value)
+        return (int(found[b"queries"]), int(found[b"hits"])) if len(found) == 2 else None
 
     def _restart_server(self) -> float:
         """A fresh server; returns the seconds it took, which are not the measurement's."""

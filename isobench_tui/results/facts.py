@@ -61,6 +61,10 @@ class AttemptFacts:
     trials: tuple[TrialFacts, ...] = ()
     logs: Mapping[str, LogBytes] = field(default_factory=dict)
     """File name in the run directory -> whole log: `setup.log`, `server.log`, `client-00.log` …"""
+    holes: Mapping[str, int] = field(default_factory=dict)
+    """Log -> bytes that it lost in its middle to stay below its cap."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """Log that could not be read -> why."""
     exit_code: int | None = None
     """Of the driver; None where a signal ended it, or nothing ever ran."""
     signal: int | None = None

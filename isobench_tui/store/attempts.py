@@ -243,7 +243,7 @@ def _write_verdict(connection: sqlite3.Connection, attempt: str, verdict: Verdic
             ),
         )
     connection.executemany(
-        "INSERT OR REPLACE INTO flags VALUES (?,?,?,?)",
+        "INSERT OR REPLACE INTO flags (attempt_id, name, effect, text) VALUES (?,?,?,?)",
         [(attempt, flag.name, flag.effect, flag.text) for flag in verdict.flags],
     )
 

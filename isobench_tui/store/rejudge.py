@@ -8,17 +8,19 @@ import sqlite3
 from isobench_tui.results.siblings import Judgement, Sibling, judge_siblings
 from isobench_tui.store import events
 from isobench_tui.store.queue import behind_task
+from isobench_tui.store.reflag import reflag
 
 UNAPPLIED = ("patch_empty", "patch_not_applied", "patch_not_compiled", "patched_tree_not_imported")
 """Flags that say that the measured tree is not the patched one."""
 
 
 def rejudge(connection: sqlite3.Connection, task: int) -> None:
-    """Judge every ended attempt of a task by its siblings; each change is an event.
+    """Judge every ended attempt of a task by its siblings, its flags first; each change is an event.
 
     Where all points at a patch, its job gets the one attempt more that must confirm it. Runs inside the transaction
     that ends an attempt, so that what a reader sees always agrees.
     """
+    reflag(connection, task)
     rows = {row["id"]: row for row in _attempts(connection, task)}
     judged = judge_siblings([_sibling(row) for row in rows.values()])
     for attempt, judgement in judged.items():

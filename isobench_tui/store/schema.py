@@ -239,7 +239,10 @@ DROP TRIGGER samples_update_rev;
 DROP TRIGGER samples_delete_rev;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES + _counters() + _triggers(), _SIBLINGS, _SAMPLES)
+# sibling: raised in the light of the task's other attempts, and written again whenever one ends
+_SIBLING_FLAGS = "ALTER TABLE flags ADD COLUMN sibling INTEGER NOT NULL DEFAULT 0;"
+
+MIGRATIONS: tuple[str, ...] = (_TABLES + _counters() + _triggers(), _SIBLINGS, _SAMPLES, _SIBLING_FLAGS)
 """Script n takes a database from version n to n + 1."""
 
 VERSION = len(MIGRATIONS)
