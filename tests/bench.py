@@ -24,6 +24,7 @@ from isobench_tui.campaign.load import load
 from isobench_tui.engine import procs
 from isobench_tui.store import attempts, commands, db, query
 from isobench_tui.store.answer import Answer
+from isobench_tui.store.rejudge import rejudge
 from isobench_tui.store.workspace import Workspace
 
 T = TypeVar("T")
@@ -128,6 +129,7 @@ class Bench:
             '[images]\nbaseline = "tree"\n[engine]\nkind = "process"\n'
             f"[timeouts]\n{tables.get('timeouts', GRACE)}\n"
             f'[limits]\nmin_window = "0s"\n{tables.get("limits", "")}\n'
+            f"[validity]\n{tables.get('validity', SMALL)}\n"
             f"[[lanes]]\ngpus = [{tables.get('lanes', repr(self.lane))}]\n" + "".join(tasks)
         )
         return path
@@ -163,6 +165,10 @@ class Bench:
         """End an attempt, as the runner does."""
         with contextlib.closing(self.store()) as connection, db.transaction(connection):
             attempts.finish(connection, attempt, ending)
+            row = connection.execute(
+                "SELECT j.task_id FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = ?", (attempt,)
+            ).fetchone()
+            rejudge(connection, row["task_id"])
             attempts.close(connection, attempt)
 
     def queue(self) -> list[str]:
@@ -313,6 +319,8 @@ class Bench:
         shutil.rmtree(self.workspace.trees, ignore_errors=True)
 
 
+SMALL = "min_requests = 1\nmin_warmups = 0"
+"""Thresholds of a campaign whose results are not worth more than that they came."""
 GRACE = 'setup = "30s"\nserver = "30s"\nmeasure = "30s"\ncleanup = "30s"\nslack = "15s"\ngrace = "500ms"'
 
 

@@ -167,6 +167,7 @@ class Site:
             "[timeouts]",
             *(f'{phase} = "{value}"' for phase, value in deadlines.items()),
             f'[limits]\nmin_window = "0s"\n{limits}',
+            "[validity]\nmin_requests = 1\nmin_warmups = 0",
             more,
             *tasks,
         ]

@@ -155,10 +155,21 @@ def test_trials_of_an_attempt_are_one_value_and_every_valid_attempt_counts(lab: 
     assert speed["speedup"] == pytest.approx((120 * 90) ** 0.5 / 100)
 
 
+def test_a_client_that_the_patch_changed_counts_nowhere(lab: Lab) -> None:
+    lab.open(A, repeats=1)
+    lab.all("a:human", [100.0])
+    lab.all("a:one", [120.0])
+    lab.end("a:baseline#1", success(100.0, client="d" * 64))
+    assert not lab.job("a:one#1")["valid"], "the late baseline took it back"
+    found = lab.compared()
+    assert contest(found)["baseline"]["not_compared"] == "no valid attempt of one (client_modified)"
+    words = "client_modified: measured with different code, sha256 cccccccccccc and ddddd"
+    assert words in contest(found, "human")["baseline"]["not_compared"], "the human's image has a client of its own"
+
+
 @pytest.mark.parametrize(
     ("fields", "host", "words"),
     [
-        ({"client": "d" * 64}, None, "client_modified: measured with different code, sha256 cccccccccccc and ddddd"),
         ({"client": None}, None, "not known with what code"),
         ({"model": "another"}, None, "models differ: m and another"),
         ({}, "other-box", "hosts differ: "),
@@ -223,7 +234,8 @@ def test_arms_that_ran_one_after_the_other_and_outliers_are_told(lab: Lab) -> No
         connection.execute("UPDATE attempts SET started_at = '2026-01-24T00:00:00.000Z', ended_at = started_at")
     lab.all("a:one", [100.0, 100.5, 99.5, 100.2, 100.1])
     found = lab.compared()
-    assert "ran one after the other" in contest(found)["baseline"]["notes"][0]
+    (drift,) = [note for note in found["notes"] if note.startswith("drift")]
+    assert "all 5 of one ran before or after all 5 of baseline" in drift
     (outlier,) = [note for note in found["notes"] if note.startswith("outlier")]
     assert "of baseline, repeat 5" in outlier
     assert contest(found)["baseline"]["metrics"]["output_throughput"]["n_reference"] == 5, "flagged, never dropped"

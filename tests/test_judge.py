@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isobench_tui.campaign.models import Mode, Workload
+from isobench_tui.campaign.models import Mode, Validity, Workload
 from isobench_tui.results.classes import DEFAULT_BLAME
 from isobench_tui.results.facts import ForeignProcess, GpuFacts, MachineFacts
 from isobench_tui.results.judge import AttemptFacts, judge
@@ -50,6 +50,7 @@ def facts(mode: Mode = "serving", **changed: Any) -> AttemptFacts:
         "trials": (trial(),),
         "logs": {"server.log": CLEAN_SERVER, "client-00.log": b"fine\n", "setup.log": b"fine\n"},
         "exit_code": 0,
+        "validity": Validity(min_warmups=0),
     }
     return AttemptFacts(**(whole | changed))
 
@@ -69,7 +70,8 @@ def flag_names(verdict: Verdict) -> dict[str, str]:
 
 def test_success_is_valid_and_carries_the_means() -> None:
     warm = trial(0, counted=False, output=1.0)
-    verdict = judge(facts(trials=(warm, trial(1, output=100.0), trial(2, output=110.0))))
+    logs = {"server.log": CLEAN_SERVER, "client-01.log": b"fine\n", "client-02.log": b"fine\n"}
+    verdict = judge(facts(trials=(warm, trial(1, output=100.0), trial(2, output=110.0)), logs=logs))
     assert (verdict.outcome, verdict.diagnosis, verdict.flags, verdict.valid) == ("success", None, (), True)
     assert {item.name: item.value for item in verdict.metrics} == {"output_throughput": 105.0, "mean_ttft_ms": 20.0}
 
@@ -309,6 +311,81 @@ def test_a_machine_at_rest_raises_nothing(machine: MachineFacts) -> None:
     assert judge(facts(machine=machine)).flags == ()
 
 
+CLIENT = {"event": "client", "files": ["vllm/benchmarks/serve.py", "vllm/benchmarks/datasets.py"], "sha256": "a"}
+RUNNING = {"event": "server", "pid": 3}
+
+
+def cached(*shares: int, queries: int = 1000) -> tuple[dict[str, Any], ...]:
+    return tuple({"event": "cache", "index": at, "queries": queries, "hits": hits} for at, hits in enumerate(shares))
+
+
+def load(*argv: str, mode: Mode = "serving", **more: Any) -> Workload:
+    return Workload(mode=mode, model="m", client=("vllm", *argv), asked=40, output_tokens=1280, **more)
+
+
+LATENCY = {"mode": "latency", "trials": (trial(asked=None, completed=None, failed=None),), "events": (END,)}
+WARM = Validity(min_warmups=1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "flag", "effect", "words"),
+    [
+        ({"trials": (trial(asked=4, completed=4),), "workload": Workload(mode="serving", model="m", client=("v",))},
+         "too_few_requests", "invalidates", "4 requests completed, fewer than 10"),
+        ({"trials": (trial(asked=1, completed=1),), "workload": Workload(mode="serving", model="m", client=("v",))},
+         "too_few_requests", "invalidates", "1 request completed"),
+        ({"validity": WARM}, "no_warmup", "notes", "0 warm-ups"),
+        ({"validity": Validity(min_warmups=3), "workload": load("--num-warmups", "2")}, "no_warmup", "notes", "2 "),
+        ({**LATENCY, "validity": WARM, "workload": load("--num-iters-warmup=0", mode="latency")},
+         "no_warmup", "notes", "0 warm-ups"),
+        ({"patched": True, "patch_files": ("vllm/benchmarks/serve.py", "vllm/x.py"),
+          "events": (CLIENT, APPLIED, HEALTHY, END)},
+         "client_modified", "invalidates", "1 of 2 files that measure it: vllm/benchmarks/serve.py"),
+        ({"events": (RUNNING, *cached(10, 900), HEALTHY, END)},
+         "prefix_cache_reuse", "invalidates", "900 of 1,000 prompt tokens of trial 1 were cached, 1% of its"),
+        ({"logs": {"server.log": CLEAN_SERVER}}, "evidence_missing", "invalidates", "0 bytes of client-00.log"),
+        ({"logs": {"client-00.log": b"x"}}, "evidence_missing", "invalidates", "0 bytes of server.log"),
+        ({"logs": {"client-00.log": b"x"}, "unread": {"server.log": "server.log is not a plain file"}},
+         "evidence_missing", "invalidates", "server.log is not a plain file"),
+        ({"holes": {"server.log": 1_048_576}}, "evidence_missing", "notes", "1,048,576 bytes of server.log"),
+        ({"workload": load(writes_result=True), "trials": (trial(problems=("the result file is no JSON: x",)),)},
+         "evidence_missing", "notes", "the result file is no JSON: x (trial 0)"),
+    ],
+)  # fmt: skip
+def test_flags_of_the_attempts_own_files(changed: dict[str, Any], flag: str, effect: str, words: str) -> None:
+    verdict = judge(facts(**changed))
+    assert verdict.outcome == "success", verdict.diagnosis
+    assert flag_names(verdict) == {flag: effect}
+    assert words in verdict.flags[0].text
+    assert verdict.valid == (effect == "notes")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"trials": (trial(0, counted=False), trial(1)), "validity": WARM,
+         "logs": {"server.log": b"x", "client-00.log": b"x", "client-01.log": b"x"}},
+        {"workload": load("--num-warmups", "5"), "validity": WARM},
+        {**LATENCY, "validity": WARM, "workload": load("--num-iters-warmup", "x", mode="latency")},
+        {**LATENCY, "mode": "prefix_caching", "validity": WARM},
+        {"patched": True, "patch_files": ("vllm/benchmarks/serve.py",),
+         "events": (CLIENT, {**APPLIED, "trimmed": ["vllm/benchmarks/serve.py"]}, HEALTHY, END)},
+        {"events": (RUNNING, *cached(900, 940), HEALTHY, END)},
+        {"events": (RUNNING, *cached(10), RUNNING, *cached(900), HEALTHY, END)},
+        {"events": (*cached(0, 5, queries=0), *cached(3, -1), {"event": "cache", "queries": "9"}, HEALTHY, END)},
+    ],
+)  # fmt: skip
+def test_what_raises_none_of_them(changed: dict[str, Any]) -> None:
+    verdict = judge(facts(**changed))
+    assert verdict.outcome == "success", verdict.diagnosis
+    assert {*flag_names(verdict)} <= {"patch_trimmed"}
+
+
+def test_a_patched_job_that_never_came_to_its_patch_raises_nothing() -> None:
+    verdict = judge(facts(patched=True, trials=(), events=(), engine_failure=("image_missing", "gone")))
+    assert verdict.flags == ()
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
@@ -411,7 +488,7 @@ def test_real_clients_that_exit_with_0() -> None:
     assert failure(_live("live_killed_during_bench", 400, well)) == "client_failed"
     good = _live("live_client_first", 4, well, tokens=64)
     assert good.outcome == "success"
-    assert flag_names(good) == {"short_window": "notes"}
+    assert flag_names(good) == {"short_window": "notes", "too_few_requests": "invalidates"}
     assert failure(_live("live_client_first", 4, well, tokens=128)) == "client_failed"
 
 

@@ -257,7 +257,7 @@ def _attempt(connection: sqlite3.Connection) -> None:
         "INSERT INTO attempts (id, job_id, number, lane, image_ref, started_at) "
         "SELECT 'a', id, 1, 0, 'i', 't' FROM jobs"
     )
-    connection.execute("INSERT INTO flags VALUES ('a', 'x', 'notes', 'y')")
+    connection.execute("INSERT INTO flags VALUES ('a', 'x', 'notes', 'y', 0)")
     connection.execute("DELETE FROM flags")
 
 

@@ -286,7 +286,7 @@ class ValidityTable(Table):
     min_requests: int = Field(default=10, ge=0)
     """Completed requests of a counted serving run; fewer invalidate it (too_few_requests): a whole number from 0"""
     min_warmups: int = Field(default=1, ge=0)
-    """Warm-ups before the first counted run, the client's own included; fewer are noted (no_warmup): a whole number"""
+    """Warm-ups before the first counted run, the client's own too; fewer are noted (no_warmup): a number from 0"""
     cache_reuse: float = Field(default=0.05, ge=0, le=1)
     """Prompt tokens that a run found cached beyond the first run's share; more invalidates (prefix_cache_reuse)"""
     workload_tolerance: float = Field(default=0.02, ge=0, le=1)

@@ -35,6 +35,11 @@ COMPILED_SUFFIXES = (".cu", ".cuh", ".cpp", ".cc", ".c", ".h", ".hpp", ".pyx")
 COMPILED_NAMES = ("CMakeLists.txt", "setup.py")
 SCRIPT_PLACES = ("/workspace", "/opt/vllm_baseline", "/opt/vllm_bench", "/vllm-workspace", "/app/vllm", "/vllm")
 """Where published images keep vLLM's source tree, for `benchmarks/benchmark_*.py`."""
+CACHED = re.compile(
+    rb"^vllm:(?:gpu_)?prefix_cache_(queries|hits)(?:_total)?(?:\{[^}\n]*\})? (\d{1,18}(?:\.\d+)?(?:e\+\d\d?)?)\s*$",
+    re.M,
+)
+"""Counters of /metrics in tokens: `vllm:gpu_prefix_cache_queries` in 0.8, `vllm:prefix_cache_queries_total` since."""
 MOVED = re.compile(r"DEPRECATED: This script has been moved\b.*")
 """All that benchmark_serving.py, benchmark_throughput.py and benchmark_latency.py do from vLLM 0.10.2 on."""
 IMPORT = re.compile(r"^[ \t]*(?:from|import)[ \t]+(\w[\w.]*)(?:[ \t]+import[ \t]+\(?([\w, \t]*))?", re.M)
@@ -1213,7 +1218,7 @@ class Driver:
         return "ready", models
 
     def _cache(self) -> Optional[Tuple[int, int]]:
-        """Prompt tokens that the server looked up in its prefix cache so far, and found; None where it does not say."""
+        """Prompt tokens that the server looked up in its prefix cache so far, and found; None if it does not say."""
         assert self.server is not None
         try:
             status, body = http_get(self.processes, self.port, "/metrics", boot() + 10)

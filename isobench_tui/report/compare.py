@@ -12,6 +12,7 @@ from isobench_tui.report import words
 from isobench_tui.results import stats
 from isobench_tui.results.compare import Compared, Comparison, Contest, Run, Side, Task, Versus, metric_order
 from isobench_tui.results.models import Metric
+from isobench_tui.results.sibling_flags import OF_SERIES
 from isobench_tui.results.text import clean, clip
 
 WIDTH: Final = 80
@@ -291,6 +292,8 @@ def notes(comparison: Comparison) -> Iterator[str]:
         flags: dict[str, tuple[str, list[int]]] = {}
         for run in side.runs:
             for flag in run.flags:
+                if flag.name in OF_SERIES:
+                    continue  # among the comparison's notes
                 flags.setdefault(flag.name, (flag.text, []))[1].append(run.repeat + 1)
         for name, (text, repeats) in flags.items():
             which = ", ".join(map(str, sorted(set(repeats))))

@@ -97,6 +97,7 @@ def _side(jobs: list[ResultRow], runs: dict[str, list[Run]]) -> Side:
                 job.valid,
                 job.diagnosis.failure if job.diagnosis else "",
                 job.diagnosis.blame if job.diagnosis and job.state == "done" else None,
+                tuple(flag.name for flag in job.flags if flag.effect == "invalidates"),
             )
             for job in jobs
         ),

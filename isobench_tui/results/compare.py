@@ -13,6 +13,7 @@ from isobench_tui.results import stats
 from isobench_tui.results.isoclass import IsoClass, iso_class, iso_metrics
 from isobench_tui.results.metrics import headline
 from isobench_tui.results.models import Better, Blame, Flag, Metric, Outcome
+from isobench_tui.results.sibling_flags import OF_SERIES
 
 UNFINISHED = frozenset({"queued", "held", "running"})
 
@@ -65,6 +66,8 @@ class JobEnd:
     valid: bool | None = None
     failure: str = ""
     blame: Blame | None = None
+    invalidated: tuple[str, ...] = ()
+    """Names of the flags by which a success does not count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +155,7 @@ class Comparison:
     task: Task
     contests: tuple[Contest, ...]
     notes: tuple[str, ...] = ()
-    """Findings about the task's runs as a whole: outliers, drift."""
+    """Flags about the task's runs as a whole: outliers, drift."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +225,7 @@ def _grounds(runs: Sequence[Run]) -> dict[Ground, list[Run]]:
 
 def _pair(ours: Side, theirs: Side) -> _Pair:
     """The runs of both sides that stand on the same ground; of several such grounds the one with most pairs."""
-    missing = [side.name for side in (ours, theirs) if not side.runs]
+    missing = [_why_none(side) for side in (ours, theirs) if not side.runs]
     if missing:
         return _Pair(refused=f"no valid attempt of {' and '.join(missing)}")
     mine, others = _grounds(ours.runs), _grounds(theirs.runs)
@@ -231,6 +234,12 @@ def _pair(ours: Side, theirs: Side) -> _Pair:
         return _Pair(refused=refusal(next(iter(mine)), next(iter(others))))
     best = max(shared, key=lambda ground: min(len(mine[ground]), len(others[ground])))
     return _Pair(tuple(mine[best]), tuple(others[best]))
+
+
+def _why_none(side: Side) -> str:
+    """A side without a valid attempt, with the flags that took its successes away."""
+    flags = sorted({name for job in side.jobs for name in job.invalidated})
+    return side.name + (f" ({', '.join(flags)})" if flags else "")
 
 
 def _versus(ours: Side, theirs: Side, baseline: Side, task: Task, metrics: Collection[str] | None) -> Versus:
@@ -272,28 +281,10 @@ def _pair_notes(ours: Side, theirs: Side, pair: _Pair) -> tuple[str, ...]:
     if lanes[0] != lanes[1]:
         told = [", ".join(map(str, used)) for used in lanes]
         notes.append(f"lanes differ: {ours.name} on {told[0]}, {theirs.name} on {told[1]}")
-    if min(len(pair.ours), len(pair.theirs)) > 1 and (_before(pair.ours, pair.theirs) or _before(*_swap(pair))):
-        notes.append(f"drift: {ours.name} and {theirs.name} ran one after the other, so a drift looks like a speedup")
     return tuple(notes)
-
-
-def _swap(pair: _Pair) -> tuple[tuple[Run, ...], tuple[Run, ...]]:
-    return pair.theirs, pair.ours
-
-
-def _before(first: Sequence[Run], second: Sequence[Run]) -> bool:
-    return max(run.ended for run in first) <= min(run.started for run in second)
 
 
 def _findings(task: Task) -> tuple[str, ...]:
-    """Outliers and drift of the metric that stands for the result, each side on the ground of most of its runs."""
-    name, notes = headline(task.mode), []
-    sides = []
-    for side in task.sides:
-        runs = [run for run in side.common if name in run.metrics and run.metrics[name].value > 0]
-        sides.append([(run.started, run.metrics[name].value) for run in runs])
-        for at, z in stats.outliers(_values(name, runs), task.floor):
-            notes.append(f"outlier: {name} of {side.name}, repeat {runs[at].repeat + 1}: MAD-z {z:.1f}, kept")
-    if found := stats.drift(sides):
-        notes.append(f"drift: {name} changed by {found.change:+.1%} over {found.hours:.1f} h, in all arms alike")
-    return tuple(notes)
+    """Outliers and drift, each told once."""
+    flags = [flag for side in task.sides for run in side.runs for flag in run.flags if flag.name in OF_SERIES]
+    return tuple(dict.fromkeys(f"{flag.name}: {flag.text}" for flag in flags))

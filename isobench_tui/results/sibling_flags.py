@@ -11,7 +11,8 @@ from isobench_tui.campaign.models import Arm, Validity
 from isobench_tui.results import stats
 from isobench_tui.results.models import Flag
 
-NAMES: Final = ("client_modified", "workload_mismatch", "image_changed", "drift", "outlier")
+OF_SERIES: Final = ("outlier", "drift")
+"""Flags about several runs together rather than about one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,24 +109,26 @@ def _against(one: Measured, base: Measured, limits: Validity) -> Iterator[Flag]:
         whose = "and the patch is all that differs" if patched else "as its image has it"
         text = f"measured with sha256 {one.client[:12]}, the baseline with {base.client[:12]}, {whose}"
         yield Flag("client_modified", "invalidates" if patched else "notes", text)
-    differs, other_answers = _differences(one, base, limits.workload_tolerance)
-    if differs or other_answers:
-        text = "; ".join([*differs, *other_answers])
-        yield Flag("workload_mismatch", "invalidates" if differs else "notes", text)
+    asked, answered = _differences(one, base, limits.workload_tolerance)
+    if asked or answered:
+        yield Flag("workload_mismatch", "invalidates" if asked else "notes", "; ".join([*asked, *answered]))
 
 
 def _differences(one: Measured, base: Measured, tolerance: float) -> tuple[list[str], list[str]]:
-    """What was asked otherwise than in the baseline, and what was answered otherwise."""
-    asked = []
+    """What was asked otherwise than in the baseline, and what was answered otherwise, or by another model.
+
+    Those are no more than noted: other models are never put into one ratio, and answers may differ by chance.
+    """
+    asked, answered = list[str](), list[str]()
     if one.model and base.model and (one.model, one.revision) != (base.model, base.revision):
-        asked.append(f"{_model(one)} here, {_model(base)} in the baseline")
+        answered.append(f"2 models: {_model(one)} here, {_model(base)} in the baseline")
     if one.unseeded != base.unseeded:
         where = ("here", "in the baseline")[not one.unseeded]
         asked.append(f"1 of 2 clients takes no seed ({where}), so the prompts are others")
     pairs = (
         (asked, "requests", one.requests, base.requests),
         (asked, "prompt tokens a request", one.prompt_tokens, base.prompt_tokens),
-        (answered := list[str](), "output tokens a request", one.output_tokens, base.output_tokens),
+        (answered, "output tokens a request", one.output_tokens, base.output_tokens),
     )
     for told, what, mine, theirs in pairs:
         if mine is not None and theirs is not None and abs(mine - theirs) > tolerance * max(mine, theirs):
@@ -167,9 +170,9 @@ def _blocked(sides: dict[str, list[Measured]]) -> Iterator[tuple[list[Measured],
     for name, mine in sides.items():
         for other in ("baseline", "human"):
             theirs = sides.get(other, [])
-            if name not in {"baseline", other} and min(len(mine), len(theirs)) > 1:
-                if _before(mine, theirs) or _before(theirs, mine):
-                    yield mine, theirs
+            several = name not in {"baseline", other} and min(len(mine), len(theirs)) > 1
+            if several and (_before(mine, theirs) or _before(theirs, mine)):
+                yield mine, theirs
 
 
 def _before(first: Sequence[Measured], second: Sequence[Measured]) -> bool:

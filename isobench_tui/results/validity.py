@@ -90,7 +90,8 @@ def _cached(facts: AttemptFacts) -> Iterator[str]:
             continue
         share = hits / queries
         if first is not None and share - first > facts.validity.cache_reuse:
-            yield f"{hits:,} of {queries:,} prompt tokens of trial {index} were cached, {first:.0%} of the first run's"
+            told = f"{hits:,} of {queries:,} prompt tokens of trial {index} were cached"
+            yield f"{told}, {first:.0%} of its server's first run"
         first = share if first is None else first
 
 
@@ -99,7 +100,9 @@ def _of_evidence(facts: AttemptFacts, counted: Sequence[TrialFacts]) -> Iterator
     needed = [f"client-{trial.index:02d}.log" for trial in counted]
     needed += ["server.log"] if facts.workload.mode == "serving" else []
     lost = [facts.unread.get(name, f"0 bytes of {name}") for name in needed if name not in facts.logs]
-    dropped = [f"{size:,} bytes of {name} were dropped to keep it below its cap" for name, size in facts.holes.items()]
+    dropped = [
+        f"{size:,} bytes of {name} were dropped to keep it below its cap" for name, size in facts.holes.items()
+    ]
     if facts.workload.writes_result:
         dropped += [
             f"{said} (trial {trial.index})"

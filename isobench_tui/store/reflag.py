@@ -118,5 +118,10 @@ def _write(connection: sqlite3.Connection, row: sqlite3.Row, before: dict[str, F
     if told:
         who = f"{row['commit_sha'][:8]}:{row['agent'] or row['arm']}#{row['repeat'] + 1} attempt {row['number']}"
         events.add(
-            connection, "flags", f"{who} {'; '.join(told)}", campaign=row["campaign"], job=row["job"], attempt=row["id"]
+            connection,
+            "flags",
+            f"{who} {'; '.join(told)}",
+            campaign=row["campaign"],
+            job=row["job"],
+            attempt=row["id"],
         )
