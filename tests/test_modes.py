@@ -275,7 +275,8 @@ def test_judging_prefix_caching() -> None:
     def verdict(log: str) -> Any:
         result = parse_client("prefix_caching", log.encode(), None)
         trials = (TrialFacts(0, True, 0, result),)
-        return judge(AttemptFacts(workload=load, events=(end,), trials=trials, exit_code=0))
+        logs = {"client-00.log": log.encode()}
+        return judge(AttemptFacts(workload=load, events=(end,), trials=trials, logs=logs, exit_code=0))
 
     good = verdict("------start generating------\ncost time 40.0\n")
     assert (good.outcome, good.valid, [item.name for item in good.metrics]) == ("success", True, ["cost_time"])
