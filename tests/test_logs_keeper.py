@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from isobench_tui.runner.logs import INDEX, LogKeeper
+from isobench_tui.runner.logs import LogKeeper
 from isobench_tui.store.rundir import RunDir
+from isobench_tui.store.runlogs import INDEX
 
 CAP = 1024**2
 BLOCK = 4096

@@ -14,6 +14,7 @@ from isobench_tui.report.text import safe
 from isobench_tui.store import db, query, secrets
 from isobench_tui.store.answer import NOT_FOUND, OK, Rejected
 from isobench_tui.store.rundir import Hostile, RunDir
+from isobench_tui.store.runlogs import log_names
 from isobench_tui.store.selectors import Selector, resolve
 from isobench_tui.store.workspace import Workspace, find
 
@@ -23,8 +24,6 @@ MAX_LINE = 4096
 POLL_S = 0.2
 
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b.")
-_LOG = re.compile(r"(setup|server|client-\d+|driver)\.log")
-_ORDER = {"driver": 0, "setup": 1, "server": 2, "client": 3}
 
 
 @dataclass(slots=True)
@@ -116,8 +115,9 @@ class _Printer:
         return bool(self._tails)
 
     def print_new(self, run_dir: RunDir) -> None:
-        names = [name for name in run_dir.names() if _LOG.fullmatch(name) and self._only in (None, name[:-4])]
-        for name in sorted(names, key=lambda name: (_ORDER[re.split(r"[-.]", name)[0]], name)):
+        for name in log_names(run_dir.names()):
+            if self._only not in (None, name.removesuffix(".log")):
+                continue
             tail = self._tails.setdefault(name, _Tail())
             while data := self._read(run_dir, name, tail):
                 tail.offset += len(data)

@@ -6,14 +6,11 @@ import contextlib
 import ctypes
 import os
 import stat
-import struct
 import time
 from dataclasses import dataclass, field
 
 from isobench_tui.store.rundir import Hostile, RunDir
-
-INDEX = struct.Struct("<dQ")
-"""One entry of `*.idx`: unix seconds, bytes of the log at that time."""
+from isobench_tui.store.runlogs import INDEX
 
 _PUNCH = 0x01 | 0x02
 """FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE (fallocate(2))."""
