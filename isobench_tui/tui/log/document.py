@@ -7,6 +7,7 @@ neither holes nor files. It only grows, until `generation` moves: then everythin
 from __future__ import annotations
 
 import bisect
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -75,11 +76,16 @@ class Document:
     def _merge(self) -> None:
         for number, end in _turns(self.files, self._taken):
             upto, close = self._line_end(number, end)
+            if upto < end == self.files[number].size and self._settled(number):
+                upto, close = end, True
             if upto > self._taken[number]:
                 self._take(number, upto, close=close)
         for number, file in enumerate(self.files):
-            if self._taken[number] < file.size and time.time() - file.written > SETTLED_S:
+            if self._taken[number] < file.size and self._settled(number):
                 self._take(number, file.size, close=True)
+
+    def _settled(self, number: int) -> bool:
+        return time.time() - self.files[number].written > SETTLED_S
 
     def _line_end(self, number: int, end: int) -> tuple[int, bool]:
         """The end of the last whole line at or before `end`; of an endless one, `end`, and that it must be closed."""
@@ -185,6 +191,6 @@ def _turns(files: Sequence[LogFile], taken: Sequence[int]) -> Iterator[tuple[int
         if file.size > max(taken[number], known[-1][1] if known else 0):
             entries.append((max(file.written, known[-1][0] if known else 0.0), number, file.size))
     entries.sort()
-    for here, following in zip(entries, [*entries[1:], None], strict=True):
-        if following is None or following[1] != here[1]:
-            yield here[1], here[2]
+    for (_, number, size), following in itertools.zip_longest(entries, entries[1:]):
+        if following is None or following[1] != number:
+            yield number, size

@@ -44,8 +44,8 @@ def next_match(lens: Lens, here: int, *, back: bool) -> Job:
             for at in scan.before(start) if back else scan.after(start):
                 if at is None:
                     yield
-                    if scan.gave_up:
-                        return GoTo(None, f"{scan.matcher.label}: this pattern does not come to an end on this log")
+                if scan.gave_up:
+                    return GoTo(None, f"{scan.matcher.label}: this pattern does not come to an end on this log")
             if at is None:
                 break
             if lens.filter is None or at in lens.filter.hits(at // BLOCK):

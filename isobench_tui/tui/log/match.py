@@ -13,7 +13,7 @@ import regex
 from isobench_tui.results.errors import KEEP, find_error_lines
 from isobench_tui.tui.log.text import MAX_SHOWN, plain
 
-TIMEOUT_S = 0.5
+TIMEOUT_S = 0.25
 """Time for one block of 64 KiB. Ordinary patterns need a thousandth of it; some need longer than the sun has left."""
 LINE_TIMEOUT_S = 0.05
 """Time for the marks in one visible line."""

@@ -33,9 +33,15 @@ SLICE_S = 0.02
 class LogReader:
     """See the module. `turn` does one round of work; `run` does so until it is told to stop."""
 
-    def __init__(self, publish: Callable[[State | Copied], None], save_dir: Path) -> None:
+    def __init__(
+        self,
+        publish: Callable[[State | Copied], None],
+        save_dir: Path,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._publish = publish
         self._save_dir = save_dir
+        self._clock = clock
         self._wake = threading.Event()
         self._asked: deque[Callable[[], None]] = deque()
         self._attempt = Attempt()
@@ -43,7 +49,6 @@ class LogReader:
         self._maker: PageMaker | None = None
         self._page = Page()
         self._job: Job | None = None
-        self._then: Callable[[], None] | None = None
         self._progress: list[str] = []
         self._jump: Jump | None = None
         self._jumps = 0
@@ -52,7 +57,7 @@ class LogReader:
         self._generation = self._seen = 0
         self._resting = False
         self._note = self._problem = ""
-        self._refreshed = self._listed = self._published = 0.0
+        self._refreshed = self._listed = self._published = -1e9
         self._told: State | None = None
         self._urgent = False
 
@@ -120,16 +125,11 @@ class LogReader:
                 return
         self._start(jobs.to_place(self._attempt.lens, place))
 
-    def copy(self, start: int, end: int) -> None:
-        """The lines between two offsets to the clipboard and a file."""
-        self._start(jobs.copy(self._attempt.lens, start, end, self._save_dir))
-
-    def copy_keys(self, one: Key, two: Key) -> None:
-        """The lines from one to another, in whatever order they stand, both included."""
-        ends = [self._attempt.offset(one), self._attempt.offset(two)]
-        known = sorted(at for at in ends if at is not None)
-        if len(known) == 2:
-            self.copy(known[0], known[1] + 1)
+    def copy(self, one: Key, two: Key) -> None:
+        """The lines from one to another, both included, in whatever order they stand, to clipboard and file."""
+        ends = [at for at in map(self._attempt.offset, (one, two)) if at is not None]
+        if len(ends) == 2:
+            self._start(jobs.copy(self._attempt.lens, min(ends), max(ends) + 1, self._save_dir))
         else:
             self.say("not all marked lines are in this log")
 
@@ -155,7 +155,7 @@ class LogReader:
         try:
             while not cancelled():
                 if not self.turn():
-                    self._wake.wait(max(0.0, self._refreshed + REFRESH_S - time.monotonic()))
+                    self._wake.wait(max(0.0, self._refreshed + REFRESH_S - self._clock()))
         finally:
             self._attempt.close()
 
@@ -166,13 +166,13 @@ class LogReader:
             while self._asked:
                 self._asked.popleft()()
             if self._resting:
-                self._refreshed = time.monotonic()
+                self._refreshed = self._clock()
                 return False
             self._refresh()
             busy = self._work_on_job()
             busy |= self._work_on_page()
             for task in (self._attempt.lens.filter, self._attempt.lens.search, self._attempt.lens.index):
-                busy |= task is not None and _spend(task.step)
+                busy |= task is not None and self._spend(task.step)
             busy |= self._look_again()
             self._problem = self._attempt.trouble
         except OSError as error:  # a disk that fails; it is tried again, and said meanwhile
@@ -181,7 +181,7 @@ class LogReader:
         return busy or bool(self._asked)
 
     def _refresh(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         if now - self._refreshed < REFRESH_S:
             return
         self._refreshed = now
@@ -208,9 +208,9 @@ class LogReader:
     def _work_on_job(self) -> bool:
         if self._job is None:
             return False
-        until = time.monotonic() + SLICE_S
+        until = self._clock() + SLICE_S
         try:
-            while time.monotonic() < until:
+            while self._clock() < until:
                 next(self._job)
         except StopIteration as end:
             self._job = None
@@ -230,12 +230,12 @@ class LogReader:
             self._jumps += 1
             self._jump = Jump(self._jumps, result.at)
             self.look(result.at, self._wanted.before, max(self._wanted.after, self._wanted.before))
-            self._ordinal = self._attempt.lens.search.ordinal(result.at) if self._attempt.lens.search else None
+            self._ordinal = None
 
     def _work_on_page(self) -> bool:
         if self._maker is None:
             return False
-        if _spend(self._maker.step):
+        if self._spend(self._maker.step):
             if self._due():
                 self._page = self._maker.page()
             return True
@@ -248,6 +248,8 @@ class LogReader:
         if lens.filter is not None and lens.filter.gave_up:
             self.filter(None)
             self.say("the filter was taken off: its pattern does not come to an end on this log")
+        if self._ordinal is None and lens.search is not None and self._jump is not None:
+            self._ordinal = lens.search.ordinal(self._jump.at)
         lines = self._page.lines
         if self._maker is None and lines and lines[0].number is None and not lens.document.merged:
             if not lens.index.complete:
@@ -262,11 +264,11 @@ class LogReader:
         state = self._state()
         self._urgent = False
         if state != self._told:
-            self._told, self._published = state, time.monotonic()
+            self._told, self._published = state, self._clock()
             self._publish(state)
 
     def _due(self) -> bool:
-        return time.monotonic() - self._published >= REFRESH_S
+        return self._clock() - self._published >= REFRESH_S
 
     def _state(self) -> State:
         lens = self._attempt.lens
@@ -318,11 +320,10 @@ class LogReader:
             self._left = counted
         return max(0, counted[1] - self._left[1] if lens.filter else counted[0] - self._left[0])
 
-
-def _spend(step: Callable[[], bool]) -> bool:
-    """Take steps for a slice of time; False once there are none left."""
-    until = time.monotonic() + SLICE_S
-    while step():
-        if time.monotonic() >= until:
-            return True
-    return False
+    def _spend(self, step: Callable[[], bool]) -> bool:
+        """Take steps for a slice of time; False once there are none left."""
+        until = self._clock() + SLICE_S
+        while step():
+            if self._clock() >= until:
+                return True
+        return False

@@ -15,7 +15,7 @@ from isobench_tui.tui.log.index import BLOCK
 from isobench_tui.tui.log.match import Matcher, TooSlow
 from isobench_tui.tui.log.text import MAX_RAW
 
-MOST_SLOW = 4
+MOST_SLOW = 2
 """Blocks on which a pattern may fail to end before the search is given up."""
 
 
@@ -98,11 +98,7 @@ class Scan:
             self._size = document.size
         number = len(self._counts)
         if number * BLOCK < document.size and not self.gave_up:
-            try:
-                count = len(self._matching(number)[1])
-            except TooSlow:
-                count = 0
-                self.slow += 1
+            count = len(self._matching(number)[1])
             self._counts.append(count)
             self.total += count
             if (number + 1) * BLOCK + MAX_RAW <= self._size:
@@ -113,10 +109,7 @@ class Scan:
         """A block and the numbers in it of its matching lines; None if there are none."""
         if number < len(self._counts) and not self._counts[number]:
             return None, []
-        try:
-            return self._matching(number)
-        except TooSlow:
-            return None, []
+        return self._matching(number)
 
     def hits(self, number: int) -> list[int]:
         """Offsets of the matching lines that begin in a block."""
@@ -147,5 +140,11 @@ class Scan:
                 return
 
     def _matching(self, number: int) -> tuple[Block | None, list[int]]:
-        block = read_block(self._document, number)
-        return (None, []) if block is None else (block, self.matcher.lines(block.raw))
+        block = None if self.gave_up else read_block(self._document, number)
+        if block is None:
+            return None, []
+        try:
+            return block, self.matcher.lines(block.raw)
+        except TooSlow:
+            self.slow += 1
+            return None, []
