@@ -208,13 +208,5 @@ def flags_by_attempt(connection: sqlite3.Connection) -> dict[str, list[tuple[str
     return found
 
 
-def disk_history(connection: sqlite3.Connection, path: str, limit: int) -> tuple[float, ...]:
-    """The last readings of a file system, oldest first: bytes free."""
-    rows = connection.execute(
-        "SELECT value FROM samples WHERE kind = 'disk' AND key = ? ORDER BY at DESC LIMIT ?", (path, limit)
-    ).fetchall()
-    return tuple(row[0] for row in reversed(rows))
-
-
 def tally_json(found: Tally) -> dict[str, int]:
     return {**asdict(found), "left": found.left}

@@ -46,7 +46,7 @@ class Dashboard(App[None]):
     def __init__(
         self, source: Source, settings: Settings, *, readonly: bool = False, start_runner: StartRunner | None = None
     ) -> None:
-        super().__init__(driver_class=None)
+        super().__init__(driver_class=LossyDriver)
         self.source, self.settings = source, settings
         self._readonly, self._start_runner = readonly, start_runner
         self._last = Snapshot(str(source.workspace.root), True, 0.0)

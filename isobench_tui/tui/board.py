@@ -103,7 +103,7 @@ class Board(Screen[None]):
     def trouble(self, text: str) -> None:
         """The store cannot be read now: the header says so until it can."""
         self._trouble = text
-        self.query_one("#header", TextPane).draw()
+        self.query_one("#header", TextPane).tell(self._snapshot)
 
     def _header(self, snapshot: Snapshot, room: Room) -> tuple[Text, Text]:
         return header(snapshot, room, readonly=self.readonly, trouble=self._trouble)

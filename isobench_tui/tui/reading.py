@@ -9,14 +9,14 @@ from typing import get_args
 
 from isobench_tui.campaign.models import Mode
 from isobench_tui.results.metrics import describe, headline
-from isobench_tui.store import db, events, live, query
+from isobench_tui.store import db, events, live, query, samples
 from isobench_tui.store.clock import ago
 from isobench_tui.store.workspace import Workspace
 from isobench_tui.tui.snapshot import (
     Campaign,
-    Disk,
     Event,
     Job,
+    Machine,
     Means,
     Pause,
     PhaseRow,
@@ -30,9 +30,9 @@ SILENT_S = 20.0
 """A heartbeat older than this is worth a word although the lock is held."""
 JOBS_EVERY_S = 1.0
 """The queue is not read more often than this, however much is written."""
-MEANS_EVERY_S = 30.0
-HISTORY = 240
-"""Readings of a file system that its little graph may use."""
+MEANS_EVERY_S = 5.0
+PAST_S, PAST_STEPS = 3600, 60
+"""What the little graphs of the machine show: the last hour, a minute a step."""
 NEWS = 100
 _HEADLINES: dict[str, str] = {mode: headline(mode) for mode in get_args(Mode)}
 
@@ -86,9 +86,9 @@ class Reading:
             news=(),
         )
         if first or moved.live != old.revisions.live or moved.attempts != old.revisions.attempts:
-            new = replace(new, running=running(self.connection))
+            new = replace(new, running=running(self.connection), machine=machine(self.connection, old.machine))
         if first or moved.events != old.revisions.events:
-            new = replace(new, disks=disks(self.connection), news=self._news(first=first))
+            new = replace(new, news=self._news(first=first))
         return self._with_jobs(new, (moved.jobs, moved.attempts))
 
     def _with_jobs(self, new: Snapshot, moved: tuple[int, int]) -> Snapshot:
@@ -240,18 +240,23 @@ def running(connection: sqlite3.Connection) -> tuple[Running, ...]:
     )
 
 
-def disks(connection: sqlite3.Connection) -> tuple[Disk, ...]:
-    """The newest reading of each file system, and its past."""
-    return tuple(
-        Disk(
-            row["path"],
-            row["at"],
-            row["free"],
-            row["total"] or 0.0,
-            query.disk_history(connection, row["path"], HISTORY),
-        )
-        for row in query.disk(connection)
-    )
+def machine(connection: sqlite3.Connection, known: Machine | None) -> Machine | None:
+    """The newest reading; its past is read again only when there is a newer one than `known`."""
+    found = query.live_machine(connection)
+    if found is None:
+        return None
+    at, now = found
+    if known is not None and known.at == at:
+        return known
+    wanted: list[tuple[samples.Kind, str]] = [("disk", disk.path) for disk in now.disks]
+    wanted += [(kind, gpu.uuid) for gpu in now.gpus for kind in ("gpu_memory", "gpu_utilization")]
+    wanted += [("load", "host")]
+    return Machine(at, now, {(kind, key): _past(connection, kind, key, at) for kind, key in wanted})
+
+
+def _past(connection: sqlite3.Connection, kind: samples.Kind, key: str, until: str) -> tuple[float | None, ...]:
+    points = samples.history(connection, kind, key, span_s=PAST_S, points=PAST_STEPS, until=until)
+    return tuple(None if point is None else point.value for point in points)
 
 
 def means(connection: sqlite3.Connection) -> Means:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from isobench_tui.store.live import LiveModel, LivePhase, LivePull
+from isobench_tui.store.live import LiveMachine, LiveModel, LivePhase, LivePull
 from isobench_tui.store.query import Revisions, Tally
 
 RunnerWord = Literal["never", "starting", "running", "idle", "ending", "silent", "dead"]
@@ -134,15 +134,13 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class Disk:
-    """A file system with its newest reading and its past, oldest first."""
+class Machine:
+    """The newest full reading of the host, and the hour before it."""
 
-    path: str
     at: str
-    free: float
-    total: float
-    history: tuple[float, ...] = ()
-    """Bytes free."""
+    now: LiveMachine
+    past: Mapping[tuple[str, str], tuple[float | None, ...]] = field(default_factory=dict)
+    """(kind, key) of `store.samples` -> means of equal steps, oldest first; None: nothing was read in that step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +172,7 @@ class Snapshot:
     campaigns: tuple[Campaign, ...] = ()
     jobs: tuple[Job, ...] = ()
     running: tuple[Running, ...] = ()
-    disks: tuple[Disk, ...] = ()
+    machine: Machine | None = None
     means: Means = field(default_factory=dict)
     news: tuple[Event, ...] = ()
     """Events since the last snapshot, oldest first; none in the first one."""

@@ -11,7 +11,7 @@ _SERVING_ONLY = "server"
 
 def eta(snapshot: Snapshot, now: float) -> float | None:
     """Seconds until nothing is left, over all lanes that work; None before any attempt has ended."""
-    if not snapshot.means:
+    if ("", "cleanup") not in snapshot.means:
         return None
     modes = {job.id: job.mode for job in snapshot.jobs}
     rest = sum(expected(snapshot.means, job.mode) for job in snapshot.jobs if job.state == "queued")

@@ -1,38 +1,96 @@
-"""The machine: what is free on the disks that matter, and its past."""
+"""The machine: what is free on the disks that matter, what the GPUs do, and the hour before."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from rich.text import Text
 
-from isobench_tui.report.text import bytes_text, safe
-from isobench_tui.tui.snapshot import Disk, Snapshot
+from isobench_tui.report.text import bytes_text, safe, span
+from isobench_tui.store.clock import seconds
+from isobench_tui.store.live import LiveDisk, LiveGpu, LiveHost
+from isobench_tui.tui.snapshot import Snapshot
 from isobench_tui.tui.views.line import Room
-from isobench_tui.tui.views.words import BAD, DIM, WARN, bar, spark
+from isobench_tui.tui.views.words import BAD, DIM, HEAD, WARN, bar, spark
 
 TIGHT, FULL = 0.8, 0.95
 """Shares of a disk in use from which it is coloured."""
+HOT = 85
+"""Degrees Celsius from which a GPU's temperature is coloured; datacenter cards begin to slow down at 85 to 90."""
+OLD_S = 60.0
+"""A reading older than this says its age."""
+GRAPH = 24
+
+Past = Mapping[tuple[str, str], tuple[float | None, ...]]
 
 
 def machine_lines(snapshot: Snapshot, room: Room) -> tuple[Text, ...]:
-    """As many lines as there is room for, what matters most first."""
-    if not snapshot.disks:
-        return (Text("no reading of the disks yet", DIM),)
-    return tuple(_disk(disk, room.width) for disk in snapshot.disks)[: max(1, room.height)]
+    """Disks first, then each GPU, then the host; as many lines as there is room for are seen at once."""
+    machine = snapshot.machine
+    if machine is None:
+        return (Text("no reading of the machine yet", DIM),)
+    age = room.now - seconds(machine.at)
+    lines = [_disk(disk, machine.past, room.width) for disk in machine.now.disks]
+    for gpu in machine.now.gpus:
+        lines += _gpu(gpu, machine.past, room)
+    if machine.now.gpu_note:
+        lines.append(Text(safe(machine.now.gpu_note), DIM, no_wrap=True))
+    lines.append(_host(machine.now.host, machine.past, room.width))
+    if age > OLD_S:
+        lines[0].append(f" {span(age)} ago", WARN)
+    return tuple(lines)
 
 
-def _disk(disk: Disk, width: int) -> Text:
+def _disk(disk: LiveDisk, past: Past, width: int) -> Text:
     used = 1 - disk.free / disk.total if disk.total else 0.0
     style = BAD if used > FULL else WARN if used > TIGHT else ""
     text = Text("disk ", DIM, no_wrap=True)
     text.append(bar(used, 10), style)
     text.append(f" {bytes_text(disk.free)} free of {bytes_text(disk.total)} ", style)
-    left = width - text.cell_len
-    if left > 24:
-        text.append(spark(disk.history, min(24, left - 12), 0.0, disk.total), DIM)
-        text.append(" ")
-    text.append(_tail(safe(disk.path), width - text.cell_len), DIM)
+    _graph(text, past.get(("disk", disk.path), ()), width, 14, high=disk.total)
+    text.append(f"{', '.join(disk.holds)} {safe(disk.path)}", DIM)
     return text
 
 
-def _tail(path: str, room: int) -> str:
-    return path if len(path) <= room else "…" + path[-(room - 1) :] if room > 1 else ""
+def _gpu(gpu: LiveGpu, past: Past, room: Room) -> list[Text]:
+    text = Text(f"gpu{gpu.index} ", HEAD, no_wrap=True)
+    text.append(bar(gpu.memory_used / gpu.memory_total if gpu.memory_total else 0.0, 10))
+    text.append(f" {bytes_text(gpu.memory_used)} of {bytes_text(gpu.memory_total)} ")
+    if gpu.utilization is not None:
+        text.append(f"{gpu.utilization} % ")
+    if gpu.temperature is not None:
+        text.append(f"{gpu.temperature} °C ", WARN if gpu.temperature >= HOT else "")
+    if gpu.sm_clock is not None:
+        top = f" of {gpu.sm_clock_max}" if gpu.sm_clock_max else ""
+        text.append(f"{gpu.sm_clock}{top} MHz ", DIM)
+    if gpu.power is not None:
+        text.append(f"{gpu.power:.0f} W ", DIM)
+    _graph(text, past.get(("gpu_utilization", gpu.uuid), ()), room.width, 0, high=100.0)
+    lines = [text]
+    if gpu.throttle:
+        lines.append(Text(f"     throttled: {', '.join(gpu.throttle)}", f"{WARN} bold", no_wrap=True))
+    for process in gpu.processes:
+        memory = "memory unknown" if process.memory is None else bytes_text(process.memory)
+        whose = f"ours, {process.attempt}" if process.ours else f"{safe(process.user)}, not ours"
+        words = f"     pid {process.pid} {memory} ({whose}) {safe(process.name)}"
+        lines.append(Text(words, DIM if process.ours or process.graphics else f"{WARN} bold", no_wrap=True))
+    return lines
+
+
+def _host(host: LiveHost, past: Past, width: int) -> Text:
+    text = Text("host ", DIM, no_wrap=True)
+    busy = host.load[0] > 1.5 * host.cpus
+    text.append(f"load {host.load[0]:.2f} on {host.cpus} CPUs ", WARN if busy else "")
+    if host.cpu_percent is not None:
+        text.append(f"{host.cpu_percent:.0f} % busy ", DIM)
+    text.append(f"{bytes_text(host.memory_available)} of {bytes_text(host.memory_total)} memory free ")
+    _graph(text, past.get(("load", "host"), ()), width, 0)
+    return text
+
+
+def _graph(text: Text, values: Sequence[float | None], width: int, spare: int, high: float | None = None) -> None:
+    """The hour before, where there is room beside `spare` more cells; a gap in it is a gap in the graph."""
+    cells = min(GRAPH, width - text.cell_len - spare - 1)
+    if cells >= 8 and any(value is not None for value in values):
+        text.append(spark(values, cells, 0.0, high), DIM)
+        text.append(" ")

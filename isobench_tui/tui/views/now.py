@@ -76,7 +76,7 @@ def _track(one: Running, now: float) -> Text:
             text.append(f"{word} {span(max(0.0, now - seconds(row.started_at)))} ", f"{LIVE} bold")
         else:
             style = GOOD if row.outcome == "ok" else BAD
-            text.append(f"{word} {span(row.seconds)} ", style)
+            text.append(f"{word} {span(row.seconds)} " if row.seconds >= 1 else f"{word} ", style)
     return text
 
 

@@ -12,17 +12,23 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def spark(values: Sequence[float], width: int, low: float | None = None, high: float | None = None) -> str:
-    """The last values as block characters, one for each of `width` cells at most; `low` and `high` set the scale."""
-    if not values or width <= 0:
+def spark(values: Sequence[float | None], width: int, low: float | None = None, high: float | None = None) -> str:
+    """Values as block characters, oldest first, one for each of `width` cells at most; a gap where there is none.
+
+    `low` and `high` set the scale, else the values do.
+    """
+    known = [value for value in values if value is not None]
+    if not known or width <= 0:
         return ""
-    step = max(1.0, len(values) / width)
-    shown = [values[min(len(values) - 1, int(at * step))] for at in range(min(width, len(values)))]
-    shown[-1] = values[-1]
-    bottom = min(shown) if low is None else low
-    top = max(shown) if high is None else high
-    span = top - bottom
-    return "".join(_BLOCKS[round(8 * min(1.0, max(0.0, (v - bottom) / span)))] if span > 0 else "▄" for v in shown)
+    count = min(width, len(values))
+    shown = [values[len(values) - 1 - (count - 1 - at) * len(values) // count] for at in range(count)]
+    bottom = min(known) if low is None else low
+    span = (max(known) if high is None else high) - bottom
+    return "".join(" " if value is None else _block((value - bottom) / span if span > 0 else 0.5) for value in shown)
+
+
+def _block(share: float) -> str:
+    return _BLOCKS[max(1, min(8, round(8 * share)))]
 
 
 def bar(share: float, width: int) -> str:
