@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from isobench_tui.tui.messages import Copy, ReadFailed, SnapshotArrived
 from isobench_tui.tui.palette import verbs
 from isobench_tui.tui.reading import Reading
 from isobench_tui.tui.settings import Settings
-from isobench_tui.tui.snapshot import Snapshot
+from isobench_tui.tui.snapshot import Clock, Snapshot
 from isobench_tui.tui.source import Source
 from isobench_tui.tui.views.notices import notices
 
@@ -44,11 +45,17 @@ class Dashboard(App[None]):
     NOTIFICATION_TIMEOUT = 6
 
     def __init__(
-        self, source: Source, settings: Settings, *, readonly: bool = False, start_runner: StartRunner | None = None
+        self,
+        source: Source,
+        settings: Settings,
+        *,
+        readonly: bool = False,
+        start_runner: StartRunner | None = None,
+        clock: Clock = time.time,
     ) -> None:
         super().__init__(driver_class=LossyDriver)
         self.source, self.settings = source, settings
-        self._readonly, self._start_runner = readonly, start_runner
+        self._readonly, self._start_runner, self._clock = readonly, start_runner, clock
         self._last = Snapshot(str(source.workspace.root), True, 0.0)
         self._ending = threading.Event()
         self.report: Path | None = None
@@ -57,7 +64,15 @@ class Dashboard(App[None]):
     def on_mount(self) -> None:
         self.theme = self.settings.theme
         self.set_keymap(self.settings.keymap)
-        self.push_screen(Board(self.source, self.settings, readonly=self._readonly, start_runner=self._start_runner))
+        self.push_screen(
+            Board(
+                self.source,
+                self.settings,
+                readonly=self._readonly,
+                start_runner=self._start_runner,
+                clock=self._clock,
+            )
+        )
         loop = asyncio.get_running_loop()
         if threading.current_thread() is threading.main_thread():
             for name in (signal.SIGHUP, signal.SIGTERM):
@@ -81,7 +96,7 @@ class Dashboard(App[None]):
 
     def _read(self, cancelled: bool) -> None:
         with contextlib.closing(db.open_store(self.source.workspace)) as connection:
-            reading = Reading(self.source.workspace, connection, self.source.campaign)
+            reading = Reading(self.source.workspace, connection, self.source.campaign, self._clock)
             while not cancelled and not self._ending.wait(POLL_S if reading.started else 0.0):
                 snapshot = reading.next()
                 if snapshot is not None:

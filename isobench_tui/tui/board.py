@@ -25,7 +25,7 @@ from isobench_tui.tui.messages import JobChosen, OpenJob, ShowLog, Steer
 from isobench_tui.tui.panes.queue import QueuePane
 from isobench_tui.tui.panes.texts import NowPane, TextPane
 from isobench_tui.tui.settings import Settings
-from isobench_tui.tui.snapshot import Selection, Snapshot
+from isobench_tui.tui.snapshot import Clock, Selection, Snapshot
 from isobench_tui.tui.source import Source
 from isobench_tui.tui.steering import Nothing, order
 from isobench_tui.tui.tabs import LOG, Tab, make_tabs
@@ -47,11 +47,11 @@ class Board(Screen[None]):
     VERTICAL_BREAKPOINTS = [(0, "-low"), (34, "-tall")]  # noqa: RUF012
 
     def __init__(
-        self, source: Source, settings: Settings, *, readonly: bool, start_runner: StartRunner | None
+        self, source: Source, settings: Settings, *, readonly: bool, start_runner: StartRunner | None, clock: Clock
     ) -> None:
         super().__init__()
         self._source, self._settings = source, settings
-        self._readonly, self._start_runner = readonly, start_runner
+        self._readonly, self._start_runner, self._clock = readonly, start_runner, clock
         self._snapshot = Snapshot(str(source.workspace.root), True, 0.0)
         self._selection = Selection()
         self._tabs: tuple[Tab, ...] = make_tabs(source)
@@ -59,13 +59,13 @@ class Board(Screen[None]):
         self._trouble = ""
 
     def compose(self) -> ComposeResult:
-        yield TextPane(self._header, id="header")
+        yield TextPane(self._header, self._clock, id="header")
         with Container(id="body"):
             with Container(id="top"):
-                yield QueuePane(id="queue", grouped=self._settings.grouped)
+                yield QueuePane(self._clock, id="queue", grouped=self._settings.grouped)
                 with Vertical(id="side"):
-                    yield NowPane(id="now")
-                    yield TextPane(machine_lines, id="machine", title="Machine")
+                    yield NowPane(self._clock, id="now")
+                    yield TextPane(machine_lines, self._clock, id="machine", title="Machine")
             with TabbedContent(id="tabs", initial=self._first_tab()):
                 for tab in self._tabs:
                     with TabPane(tab.title, id=f"tab-{tab.name}"):

@@ -10,10 +10,11 @@ from typing import get_args
 from isobench_tui.campaign.models import Mode
 from isobench_tui.results.metrics import describe, headline
 from isobench_tui.store import db, events, live, query, samples
-from isobench_tui.store.clock import ago
+from isobench_tui.store.clock import seconds
 from isobench_tui.store.workspace import Workspace
 from isobench_tui.tui.snapshot import (
     Campaign,
+    Clock,
     Event,
     Job,
     Machine,
@@ -44,6 +45,7 @@ class Reading:
     workspace: Workspace
     connection: sqlite3.Connection
     campaign: str | None = None
+    clock: Clock = time.time
     _last: Snapshot | None = None
     _jobs_at: float = 0.0
     _means_at: float = 0.0
@@ -66,7 +68,7 @@ class Reading:
             return None
         self._alive_at = time.monotonic()
         if quiet and self._last is not None:
-            runner = runner_of(self.workspace, self.connection)
+            runner = runner_of(self.workspace, self.connection, self.clock())
             if runner == self._last.runner:
                 return None
         self._version = version
@@ -78,10 +80,10 @@ class Reading:
         moved, first = query.revisions(self.connection), old.at == 0.0
         new = replace(
             old,
-            at=time.time(),
+            at=self.clock(),
             writable=db.writable(self.workspace),
             revisions=moved,
-            runner=runner_of(self.workspace, self.connection),
+            runner=runner_of(self.workspace, self.connection, self.clock()),
             pause=pause_of(self.connection),
             news=(),
         )
@@ -119,7 +121,7 @@ class Reading:
         return tuple(event_of(row) for row in rows)
 
 
-def runner_of(workspace: Workspace, connection: sqlite3.Connection) -> Runner:
+def runner_of(workspace: Workspace, connection: sqlite3.Connection, now: float) -> Runner:
     """By its lock and its heartbeat."""
     beat = live.get(connection, live.RUNNER_KEY)
     alive = workspace.locked()
@@ -128,7 +130,7 @@ def runner_of(workspace: Workspace, connection: sqlite3.Connection) -> Runner:
     at, value = beat
     word: RunnerWord = "dead"
     if alive:
-        word = "silent" if ago(at) > SILENT_S else value["state"]
+        word = "silent" if now - seconds(at) > SILENT_S else value["state"]
     return Runner(word, value["pid"], value["engine"], at if word in {"dead", "silent"} else None)
 
 

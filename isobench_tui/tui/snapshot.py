@@ -5,7 +5,7 @@ Times are the store's own text (UTC, ISO-8601); sizes are bytes; durations are s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,6 +13,8 @@ from isobench_tui.store.live import LiveMachine, LiveModel, LivePhase, LivePull
 from isobench_tui.store.query import Revisions, Tally
 
 RunnerWord = Literal["never", "starting", "running", "idle", "ending", "silent", "dead"]
+Clock = Callable[[], float]
+"""Unix seconds now."""
 Means = Mapping[tuple[str, str], float]
 """(mode, phase) -> mean seconds of the phase in attempts that ended well; mode `` stands for all modes."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import ClassVar
 
 from textual import on, work
@@ -13,7 +12,7 @@ from textual.widgets import Static
 from isobench_tui.tui.actions import QUEUE, bindings
 from isobench_tui.tui.dialogs.prompt import Prompt
 from isobench_tui.tui.messages import JobChosen, OpenJob, Steer
-from isobench_tui.tui.snapshot import Job, Snapshot
+from isobench_tui.tui.snapshot import Clock, Job, Snapshot
 from isobench_tui.tui.views.queue import heading, lines, matches
 from isobench_tui.tui.widgets.lines import LineList
 
@@ -23,8 +22,9 @@ class QueuePane(Vertical):
 
     BINDINGS: ClassVar = bindings(QUEUE)
 
-    def __init__(self, *, id: str, grouped: bool = True) -> None:
+    def __init__(self, clock: Clock, *, id: str, grouped: bool = True) -> None:
         super().__init__(id=id)
+        self._clock = clock
         self._snapshot: Snapshot | None = None
         self._marked: frozenset[str] = frozenset()
         self._filter = ""
@@ -68,7 +68,7 @@ class QueuePane(Vertical):
             return
         width = self.list.size.width or self.size.width
         found = [job for job in self._jobs if matches(job, self._filter)]
-        self.list.show(lines(found, time.time(), width, marked=self._marked, grouped=self._grouped))
+        self.list.show(lines(found, self._clock(), width, marked=self._marked, grouped=self._grouped))
         self.query_one("#queue-heading", Static).update(heading(width))
         self.border_title = f"Queue {len(found)}/{len(self._jobs)}"
         notes = ["follows what runs"] if self._follows else []

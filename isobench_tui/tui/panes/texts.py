@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 
@@ -10,7 +9,7 @@ from rich.text import Text
 from textual.app import ComposeResult
 from textual.containers import Vertical
 
-from isobench_tui.tui.snapshot import Snapshot
+from isobench_tui.tui.snapshot import Clock, Snapshot
 from isobench_tui.tui.views.line import Line, Room
 from isobench_tui.tui.views.now import now_lines
 from isobench_tui.tui.widgets.lines import LineList
@@ -24,8 +23,9 @@ View = Callable[[Snapshot, Room], tuple[Text, ...]]
 class TextPane(Vertical):
     """Lines drawn from the newest snapshot, again once a second: times pass although nothing moves in the store."""
 
-    def __init__(self, view: View, *, id: str, title: str = "") -> None:
+    def __init__(self, view: View, clock: Clock, *, id: str, title: str = "") -> None:
         super().__init__(id=id)
+        self._clock = clock
         self._view = view
         self._snapshot: Snapshot | None = None
         self.border_title = title or None
@@ -47,15 +47,15 @@ class TextPane(Vertical):
         """Only lines that differ are painted."""
         shown = self.query_one(LineList)
         if self._snapshot is not None and shown.size.width:
-            found = self._view(self._snapshot, Room(time.time(), shown.size.width, shown.size.height))
+            found = self._view(self._snapshot, Room(self._clock(), shown.size.width, shown.size.height))
             shown.show(tuple(Line(text) for text in found))
 
 
 class NowPane(TextPane):
     """The running attempts. Remembers what tokens/s were, for the graph."""
 
-    def __init__(self, *, id: str) -> None:
-        super().__init__(lambda snapshot, room: now_lines(snapshot, room, self._rates), id=id, title="Now")
+    def __init__(self, clock: Clock, *, id: str) -> None:
+        super().__init__(lambda snapshot, room: now_lines(snapshot, room, self._rates), clock, id=id, title="Now")
         self._rates: dict[str, deque[float]] = {}
 
     def tell(self, snapshot: Snapshot) -> None:
