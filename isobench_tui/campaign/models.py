@@ -195,6 +195,8 @@ class Settings(Frozen):
     """Host folder with the Hugging Face cache: models are fetched into it, measured processes read it."""
     secrets: tuple[str, ...] = ()
     """Names of environment variables whose values are stored 0600 and given to the measured processes alone."""
+    backup_to: str | None = None
+    """Host folder, on another mount, into which the workspace is copied after every attempt."""
     simulated: bool = False
     """Nothing here is a measurement of vLLM; everything that shows a number says so."""
 

@@ -46,8 +46,18 @@ def settings(spec: CampaignFile, base: Path, notes: Notes) -> Settings:
         log_cap=spec.logs.cap,
         model_cache=str(cache) if cache else None,
         secrets=tuple(dict.fromkeys(spec.model.secrets)),
+        backup_to=_backup_to(spec, base, notes),
         simulated=spec.campaign.simulated,
     )
+
+
+def _backup_to(spec: CampaignFile, base: Path, notes: Notes) -> str | None:
+    if spec.backup.to is None:
+        return None
+    folder = local(base, spec.backup.to)
+    if not exists(folder, folder=True):
+        notes.warn("backup.to", f"{folder}: no such folder; nothing is copied before it is there")
+    return str(folder)
 
 
 def on_host(path: str, settings: Settings) -> list[Path]:

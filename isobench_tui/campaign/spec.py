@@ -306,6 +306,13 @@ class LogsTable(Table):
     """Disk space that one log may take before its middle is dropped, like "2GiB\""""
 
 
+class BackupTable(Table):
+    """`[backup]`"""
+
+    to: Text | None = None
+    """A folder on another disk or mount: after every attempt the database and its files are copied into it"""
+
+
 class OverrideTable(Table):
     """`[[model_overrides]]`: another model in place of one that perf_command names, in every arm alike."""
 
@@ -399,6 +406,8 @@ class CampaignFile(Table):
     thresholds of the flags; validity.md says what each flag means and why its threshold is what it is"""
     logs: LogsTable = LogsTable()
     """[logs] cap"""
+    backup: BackupTable = BackupTable()
+    """[backup] to"""
     model_overrides: list[OverrideTable] = []
     """[[model_overrides]] tables with model and use"""
     tasks: list[InlineTask] = []

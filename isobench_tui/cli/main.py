@@ -81,7 +81,9 @@ def _known(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, OSError):
         return str(error), USAGE
     if isinstance(error, sqlite3.Error):
-        return f"the workspace's database cannot be used: {error}", USAGE
+        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
+        cure = "; `isobench rebuild` goes back to the last good backup of it" if damaged else ""
+        return f"the workspace's database cannot be used: {error}{cure}", USAGE
     return None
 
 

@@ -10,9 +10,11 @@ import signal
 import sys
 from pathlib import Path
 
+from isobench_tui.runner.beside import beside
+from isobench_tui.runner.safekeeping import Safekeeping
 from isobench_tui.runner.scheduler import Scheduler
 from isobench_tui.runner.writer import StoreFull, Writer
-from isobench_tui.store import db, events
+from isobench_tui.store import backups, db, events
 from isobench_tui.store.workspace import Locked, Workspace, WorkspaceError
 
 
@@ -21,13 +23,15 @@ async def _work(workspace: Workspace) -> None:
     reader = db.connect(workspace.database)
     try:
         uuid = str(await writer.run(db.meta, "uuid"))
-        scheduler = Scheduler(workspace, writer, uuid)
+        keeper = Safekeeping(workspace, writer)
+        scheduler = Scheduler(workspace, writer, uuid, busy=keeper.busy)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _leave, scheduler, writer)
         await writer.run(db.set_meta, "shutdown", None)
         await writer.run(events.add, "runner", f"the runner starts, pid {os.getpid()}")
-        await scheduler.run(reader)
+        async with beside(writer, {"the keeper of backups": keeper.run}):
+            await scheduler.run(reader)
     finally:
         reader.close()
         writer.close()
@@ -46,6 +50,7 @@ def main() -> int:
     os.umask(0o077)
     try:
         with workspace.lock("isobench runner"), contextlib.suppress(asyncio.CancelledError):
+            backups.verify(workspace)
             asyncio.run(_work(workspace))
     except Locked as locked:
         print(locked, file=sys.stderr)  # noqa: T201 - runner.log is our only output

@@ -8,6 +8,7 @@ import json
 import os
 import sqlite3
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from isobench_tui.campaign.models import JobSpec, Settings
@@ -41,6 +42,8 @@ class Scheduler:
     uuid: str
     ending: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by signals and by `shutdown --now`: leave at once, what runs is adopted later."""
+    busy: Callable[[], Awaitable[bool]] | None = None
+    """Whether something beside the queue still has to be done before the runner may end."""
     _engine: Engine | None = None
     _engine_key: tuple[str, str | None] | None = None
     _engine_text: str = ""
@@ -87,7 +90,8 @@ class Scheduler:
                 return
             started = await self._recovered() and await self._fill_lanes()
             await self._show()
-            if started or self._lanes or self._recover_at is not None or await self.writer.run(_has_work):
+            waits = started or self._lanes or self._recover_at is not None or await self.writer.run(_has_work)
+            if waits or (self.busy is not None and await self.busy()):
                 idle_since = time.monotonic()
             elif time.monotonic() - idle_since > LINGER_S and await self.writer.run(_try_end):
                 return

@@ -55,7 +55,7 @@ def open_store(workspace: Workspace) -> sqlite3.Connection:
         version = _version(connection)
         ours = _is_ours(connection, version)
     except sqlite3.DatabaseError as error:
-        raise StoreError(f"{workspace.database} cannot be read: {error}") from error
+        raise StoreError(_unusable(workspace, error)) from error
     if version != schema.VERSION or not ours:
         connection.close()
         raise StoreError(_mismatch(workspace.database, version))
@@ -98,7 +98,7 @@ def create_store(workspace: Workspace) -> sqlite3.Connection:
         if version < schema.VERSION:
             _migrate(connection, workspace, version)
     except sqlite3.DatabaseError as error:
-        raise StoreError(f"{path} cannot be opened: {error}") from error
+        raise StoreError(_unusable(workspace, error)) from error
     return connection
 
 
@@ -170,6 +170,15 @@ def _is_ours(connection: sqlite3.Connection, version: int) -> bool:
     """Whether these are our tables; version 0 is a file that nobody has put a table into."""
     tables = {row["name"] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     return {"meta", "jobs", "attempts"} <= tables if version else not tables
+
+
+def _unusable(workspace: Workspace, error: sqlite3.DatabaseError) -> str:
+    said = f"the workspace's database {workspace.database} cannot be used: {error}"
+    if isinstance(error, sqlite3.OperationalError):  # locked, unreadable, a full disk: the file itself may be sound
+        return said
+    from isobench_tui.store.backups import way_back
+
+    return f"{said}; {way_back(workspace)}"
 
 
 def _mismatch(path: Path, version: int) -> str:
