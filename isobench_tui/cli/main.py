@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         if _terminal_is_gone(error):
             _mute()
             return INTERRUPTED
-        known = _known(error)
+        known = _known(error, options.workspace)
         if known is None:
             raise
         text, code = known
@@ -57,7 +57,7 @@ def _terminal_is_gone(error: Exception) -> bool:
     return stat.S_ISCHR(os.fstat(sys.stdout.fileno()).st_mode)
 
 
-def _known(error: Exception) -> tuple[str, int] | None:
+def _known(error: Exception, workspace: str | None) -> tuple[str, int] | None:
     """(text, exit code) of an error that is the user's to mend; None for a fault of ours."""
     import sqlite3
 
@@ -81,9 +81,13 @@ def _known(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, OSError):
         return str(error), USAGE
     if isinstance(error, sqlite3.Error):
-        damaged = isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)
-        cure = "; `isobench rebuild` goes back to the last good backup of it" if damaged else ""
-        return f"the workspace's database cannot be used: {error}{cure}", USAGE
+        text = f"the workspace's database cannot be used: {error}"
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+            from isobench_tui.store.backups import way_back
+            from isobench_tui.store.workspace import find
+
+            text += f"; {way_back(find(workspace))}"
+        return text, USAGE
     return None
 
 

@@ -106,6 +106,13 @@ def _reading(commands: Commands) -> None:
         commands, "snapshot", "snapshot:snapshot", "a consistent copy of the workspace, also while it runs"
     )
     snapshot.add_argument("target", metavar="DIR", help="a folder that does not exist yet")
+    rebuild = _add(
+        commands, "rebuild", "rebuild:rebuild", "mend the database: a sound backup, and what the run directories hold"
+    )
+    rebuild.add_argument("files", metavar="FILE", nargs="*", help="campaign files whose jobs the backup lacks")
+    rebuild.add_argument(
+        "--from", dest="backup", metavar="BACKUP", help="go back to this one (default: where needed)"
+    )
 
 
 def _explaining(commands: Commands) -> None:

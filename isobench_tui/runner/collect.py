@@ -32,6 +32,11 @@ if TYPE_CHECKING:
     from isobench_tui.runner.attempt import Order
 
 
+OURS = "isobench"
+"""Key of inspect.json under which the runner's own columns of the attempt stand."""
+OURS_COLUMNS = ("host", "started_at", "image_digest", "image_id", "model_pins", "stop")
+
+
 @dataclass(slots=True)
 class HostFacts:
     """What the runner itself saw of an attempt; at most one of the reasons is set."""
@@ -81,9 +86,16 @@ async def gather(
             seen = await services.engine.inspect(handle)
         except EngineError as error:
             seen = {"error": str(error)}
+        seen = {**seen, OURS: await services.writer.plain(lambda connection: _ours(connection, order.attempt))}
         with contextlib.suppress(OSError):  # a full disk, or what measured code made of the folder
             run_dir.write(INSPECT_FILE, json.dumps(seen, indent=1, default=str).encode())
-    return await asyncio.to_thread(_read, order, run_dir, facts)
+    return await asyncio.to_thread(read, order, run_dir, facts)
+
+
+def _ours(connection: sqlite3.Connection, attempt: str) -> dict[str, Any]:
+    """What only the store knows of an attempt, for whoever has to do without the store."""
+    query = f"SELECT {', '.join(OURS_COLUMNS)} FROM attempts WHERE id = ?"
+    return dict(connection.execute(query, (attempt,)).fetchone())
 
 
 def without_files(facts: HostFacts) -> Ending:
@@ -156,7 +168,8 @@ def pause_queue(connection: sqlite3.Connection, order: Order, ending: Ending) ->
         breaker.trip(connection, failure, reason, probe=False)
 
 
-def _read(order: Order, run_dir: RunDir, facts: HostFacts) -> Ending:
+def read(order: Order, run_dir: RunDir, facts: HostFacts) -> Ending:
+    """What a run directory tells of an attempt that has ended, judged; `files` are hashed as they are now."""
     log = EventLog(run_dir)
     log.read()
     trials = _trials(order, run_dir, log.seen)

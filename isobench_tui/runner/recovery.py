@@ -53,7 +53,7 @@ def reconcile(left: list[Unfinished], handles: list[Handle], workspace: Workspac
     takeovers = []
     for one in left:
         handle = known.pop(one.attempt, None)
-        finished = None if handle else _finished(RunDir(workspace.run_dir(one.attempt)))
+        finished = None if handle else claimed_end(RunDir(workspace.run_dir(one.attempt)))
         takeovers.append(Takeover(one, handle, finished))
     return Recovery(tuple(takeovers), tuple(known.values()))
 
@@ -76,7 +76,8 @@ def tell(connection: sqlite3.Connection, recovery: Recovery) -> None:
         events.add(connection, "recovered", f"removed {orphan.name}: it belongs to no unfinished attempt")
 
 
-def _finished(run_dir: RunDir) -> Exit | None:
+def claimed_end(run_dir: RunDir) -> Exit | None:
+    """How the driver says it ended; None where it had no last word."""
     log = EventLog(run_dir)
     log.read()
     end = log.last("end")

@@ -225,7 +225,7 @@ class Scheduler:
         if state is not None and state.failure == "engine_error" and state.probe_at is not None:
             await self.writer.run(breaker.reset)
         for takeover in found.takeovers:
-            order = await self.writer.run(_order_of, takeover.left.attempt)
+            order = await self.writer.run(order_of, takeover.left.attempt)
             attempt = Attempt(services, order, self._engine_trouble, handle=takeover.handle)
             if takeover.left.collected:
                 work: asyncio.Task[None] = asyncio.create_task(attempt.cleanup())
@@ -288,7 +288,8 @@ def _in_time(connection: sqlite3.Connection, job: sqlite3.Row) -> bool:
     return time.time() + expected <= seconds(order["at"])
 
 
-def _order_of(connection: sqlite3.Connection, attempt: str) -> Order:
+def order_of(connection: sqlite3.Connection, attempt: str) -> Order:
+    """What an attempt of the store was told to run."""
     row = connection.execute(
         "SELECT j.*, a.lane FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = ?", (attempt,)
     ).fetchone()

@@ -74,11 +74,13 @@ class Ending:
     files: dict[str, Any] = field(default_factory=dict)
 
 
-def open_attempt(connection: sqlite3.Connection, job: sqlite3.Row, lane: int, container: str) -> str:
-    """Start an attempt of a queued job; returns its id."""
-    number = connection.execute(
-        "SELECT coalesce(max(number), 0) + 1 FROM attempts WHERE job_id = ?", (job["id"],)
-    ).fetchone()[0]
+def open_attempt(
+    connection: sqlite3.Connection, job: sqlite3.Row, lane: int, container: str, *, number: int | None = None
+) -> str:
+    """Start an attempt of a queued job, the next one unless `number` says which; returns its id."""
+    if number is None:
+        query = "SELECT coalesce(max(number), 0) + 1 FROM attempts WHERE job_id = ?"
+        number = connection.execute(query, (job["id"],)).fetchone()[0]
     attempt = f"{job['id']}-{number}"
     connection.execute(
         "INSERT INTO attempts (id, job_id, number, lane, host, container, image_ref, started_at) "

@@ -130,16 +130,21 @@ def retry(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> A
     if not jobs:
         return Answer("nothing to retry: no job of it was skipped or has ended")
     for job in jobs:
-        connection.execute(
-            "UPDATE jobs SET state = 'queued', reason = '', outcome = NULL, valid = NULL, failure = NULL, "
-            "ended_at = NULL, counted = 0, interruptions = 0 WHERE id = ?",
-            (job["id"],),
-        )
+        reopen(connection, job["id"])
         behind_task(connection, job["id"])
         connection.execute("UPDATE campaigns SET state = 'active' WHERE id = ?", (job["campaign_id"],))
     text = f"queued {count_jobs(len(jobs))} again: {_names(jobs)}"
     events.add(connection, "retried", text, actor=actor, data={"jobs": [j["id"] for j in jobs]})
     return Answer(text, data={"state": "queued", "jobs": [j["id"] for j in jobs]})
+
+
+def reopen(connection: sqlite3.Connection, job: str) -> None:
+    """An ended or skipped job waits again, as if it had not been tried."""
+    connection.execute(
+        "UPDATE jobs SET state = 'queued', reason = '', outcome = NULL, valid = NULL, failure = NULL, "
+        "ended_at = NULL, counted = 0, interruptions = 0 WHERE id = ?",
+        (job,),
+    )
 
 
 def hold(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> Answer:
