@@ -26,7 +26,7 @@ def build(command: str | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"isobench {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    groups = (_running, _reading, _explaining, _archives, _steering)
+    groups = (_running, _reading, _explaining, _doctor, _archives, _steering)
     for group in [_GROUP_OF[command]] if command in _GROUP_OF else groups:
         group(commands)
     return parser
@@ -130,6 +130,13 @@ def _explaining(commands: Commands) -> None:
     diagnose.add_argument("--oom-killed", action="store_true", help="the engine says OOMKilled")
     diagnose.add_argument("--patch", metavar="FILE", help="the diff that was applied: a traceback may lead into it")
     diagnose.add_argument("--json", action="store_true", help="for programs")
+
+
+def _doctor(commands: Commands) -> None:
+    doctor = _add(commands, "doctor", "doctor:doctor", "what this host offers to a campaign")
+    doctor.epilog = "exit codes: 0 there is a reading, 3 there is none, 2 usage."
+    doctor.add_argument("--gpu", action="store_true", required=True, help="one reading of the GPUs")
+    doctor.add_argument("--json", action="store_true", help="for programs")
 
 
 def _archives(commands: Commands) -> None:

@@ -1,13 +1,10 @@
 """Ways to talk to a Docker engine: where its socket is, the SDK in worker threads, its errors in our words.
 
-The SDK blocks, so every call of it runs in a thread of its own and has a time limit. The threads are daemons and no
-executor's: an executor joins its threads when the interpreter ends, and a hung `create` would keep a runner alive.
+The SDK blocks, so every call of it runs in a thread of its own and has a time limit.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -22,6 +19,7 @@ from isobench_tui.engine.base import (
     ImageMissing,
     PullFailed,
 )
+from isobench_tui.engine.threads import in_thread
 
 if TYPE_CHECKING:
     import aiohttp
@@ -156,32 +154,16 @@ class Api:
         return await self.thread(doing, lambda: work(self.client(limit)), limit)
 
     async def thread(self, doing: str, work: Callable[[], T], limit: float) -> T:
-        """Run `work` in a thread. A cancelled or late caller leaves at once; the thread ends when its call does."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        """Run `work` in a thread. Raises EngineError; EngineUnreachable after `limit` seconds."""
 
-        def settle(result: T | None, error: BaseException | None) -> None:
-            if future.done():
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(result)  # type: ignore[arg-type]
-
-        def run() -> None:
-            result: T | None = None
-            error: BaseException | None = None
+        def run() -> T:
             try:
-                result = work()
-            except BaseException as caught:  # whatever it is, the waiting task must hear of it
-                error = translate(doing, caught)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(settle, result, error)
+                return work()
+            except BaseException as error:
+                raise translate(doing, error) from error
 
-        threading.Thread(target=run, name=f"docker: {doing}", daemon=True).start()
         try:
-            async with asyncio.timeout(limit):
-                return await future
+            return await in_thread(f"docker: {doing}", run, limit)
         except TimeoutError:
             raise EngineUnreachable(f"{doing}: no answer from the engine in {limit:g} s") from None
 

@@ -228,7 +228,8 @@ class ProcessEngine:
         env = {name: os.environ[name] for name in _PASSED if name in os.environ}
         env.update({procs.MARK: spec.attempt, "ISOBENCH_LOCK_FD": ",".join(map(str, fds))})
         if spec.gpus:
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(spec.gpus)
+            # CUDA's own order is by speed; ours is the PCI bus's, as nvidia-smi and NVML count
+            env.update(CUDA_VISIBLE_DEVICES=",".join(spec.gpus), CUDA_DEVICE_ORDER="PCI_BUS_ID")
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         log = os.open(spec.run_dir / DRIVER_LOG, flags, 0o600)
         try:

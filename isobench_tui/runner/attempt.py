@@ -15,6 +15,8 @@ from isobench_tui.engine.base import DiskFull, EngineError, Exit, Handle, ImageI
 from isobench_tui.engine.job import JOB_FILE, PATCH_FILE
 from isobench_tui.runner import breaker, collect, faults, jobfile, keep, models, preflight
 from isobench_tui.runner.follow import Follower
+from isobench_tui.runner.monitors import gate
+from isobench_tui.runner.monitors.window import GpuWindow
 from isobench_tui.runner.pulls import PullReporter
 from isobench_tui.runner.services import Services
 from isobench_tui.store import attempts, db, events, live
@@ -88,7 +90,7 @@ class Attempt:
                 await self._phase("model", lambda: models.prepare(self.services, self.order))
             await self._gate()
             self.handle = await self._start(image)
-            facts.exit = await self._follow(self.handle)
+            facts.exit = await self._follow(self.handle, facts)
         except Exception as error:  # whatever happened, the attempt ends with a diagnosis
             collect.note(facts, error, launched=self.handle is not None)
         return await self._end(facts)
@@ -100,7 +102,7 @@ class Attempt:
         try:
             if handle is not None and handle.state != "created":
                 await self.services.writer.run(_adopted, self.id, handle.id)
-                facts.exit = await self._follow(handle)
+                facts.exit = await self._follow(handle, facts)
             elif finished is not None:
                 facts.exit = finished
             else:
@@ -119,6 +121,7 @@ class Attempt:
                 async with asyncio.timeout(settings.timeouts.cleanup):
                     await faults.point("cleanup")
                     await self._remove_all()
+                    await self._memory_back()
                     await keep.evict(self.services, settings.keep_images)
                 break
             except (EngineError, TimeoutError) as error:
@@ -133,14 +136,41 @@ class Attempt:
                 await self.on_engine_trouble(trouble)
                 await asyncio.sleep(min(60, 2**tries))
                 tries += 1
+        if self.handle is not None:
+            self.services.gpus.owners.containers.pop(self.handle.id, None)
         await self.services.writer.run(_closed, self.id)
         if tries:
-            await self.services.writer.run(breaker.due)
+            await self.services.writer.run(breaker.due, EngineError.failure)
 
     async def _preflight(self) -> ImageInfo:
         order = self.order
         await asyncio.to_thread(preflight.check, self.services.workspace, order.spec, order.settings, order.patch)
+        await self._gpus_free()
         return await self.services.engine.resolve(order.spec.image)
+
+    async def _gpus_free(self) -> None:
+        """See the lane's GPUs free, or say why they cannot be seen. Raises GpuBusy, which pauses the queue."""
+        gpus = self.order.own_lane.gpus
+        if not gpus:
+            return
+        _, unseen = await gate.look(self.services.gpus, gpus)
+        if unseen:
+            await self.services.writer.run(gate.say_once, unseen)
+        limit = min(gate.BEFORE_S, self.order.settings.timeouts.preflight / 2)
+        await gate.wait_free(self.services.gpus, gpus, limit, self._tell_wait)
+
+    async def _memory_back(self) -> None:
+        """See the GPUs' memory back. Raises GpuBusy where the attempt has it; anybody else pauses the queue."""
+        gpus = self.order.own_lane.gpus
+        try:
+            await gate.wait_free(self.services.gpus, gpus, gate.AFTER_S, self._tell_wait)
+        except gate.GpuBusy as error:
+            if await gate.held_by(self.services.gpus, gpus, self.id):
+                raise
+            await self.on_engine_trouble(error)
+
+    async def _tell_wait(self, text: str) -> None:
+        await self.services.writer.run(_wait_event, self.id, text)
 
     async def _image(self, image: ImageInfo) -> ImageInfo:
         brought_by = None
@@ -177,8 +207,7 @@ class Attempt:
                     return await self.services.engine.launch(spec)
                 except NameTaken as taken:
                     if not told:
-                        text = f"waiting for {taken.name}, held by {taken.owner}"
-                        await self.services.writer.run(_wait_event, self.id, text)
+                        await self._tell_wait(f"waiting for {taken.name}, held by {taken.owner}")
                         told = True
                     self._extend(NAME_POLL_S + order.settings.timeouts.start)
                     await asyncio.sleep(NAME_POLL_S)
@@ -188,9 +217,12 @@ class Attempt:
         await self.services.writer.run(attempts.update, self.id, handle=handle.id)
         return handle
 
-    async def _follow(self, handle: Handle) -> Exit:
+    async def _follow(self, handle: Handle, facts: collect.HostFacts) -> Exit:
         follower = Follower(self.services, self.order, self.run_dir, handle)
         following = asyncio.create_task(follower.run())
+        self.services.gpus.owners.containers[handle.id] = self.id
+        window = GpuWindow(self.services.gpus, self.id, self.order.own_lane.gpus)
+        watching = asyncio.create_task(window.run(lambda: follower.phase == "measure"))
         stopping = asyncio.create_task(self.stop.wait())
         try:
             await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -203,6 +235,8 @@ class Attempt:
         finally:
             await _cancel(following)
             await _cancel(stopping)
+            await _cancel(watching)
+            facts.machine = window.facts()
 
     async def _end(self, facts: collect.HostFacts) -> Ending:
         """Stop what runs, collect what came out, write it, clean up."""

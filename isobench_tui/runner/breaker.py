@@ -55,10 +55,17 @@ def trip(connection: sqlite3.Connection, failure: str, reason: str, *, probe: bo
         events.add(connection, "paused", f"the queue paused itself: {failure}: {reason}; {how}")
 
 
-def due(connection: sqlite3.Connection) -> None:
-    """The engine answers again: the next probe need not wait for its time."""
+def retell(connection: sqlite3.Connection, reason: str) -> None:
+    """The same fault in newer words; the pause is no longer for it."""
     state = read(connection)
-    if state is not None and state.failure == "engine_error" and state.probe_at is not None:
+    if state is not None and state.reason != reason:
+        set_meta(connection, KEY, json.dumps({**asdict(state), "reason": reason}))
+
+
+def due(connection: sqlite3.Connection, failure: str) -> None:
+    """A fault of this class is seen to be gone: the next probe need not wait for its time."""
+    state = read(connection)
+    if state is not None and state.failure == failure and state.probe_at is not None:
         set_meta(connection, KEY, json.dumps({**asdict(state), "probe_at": time.time()}))
 
 

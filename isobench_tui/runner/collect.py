@@ -15,7 +15,7 @@ from isobench_tui.campaign import patchlint
 from isobench_tui.engine.base import EngineError, Exit, Handle
 from isobench_tui.engine.job import INSPECT_FILE, SERVER_LOG, SETUP_LOG
 from isobench_tui.results.classes import blame_for
-from isobench_tui.results.facts import AttemptFacts, event_text
+from isobench_tui.results.facts import AttemptFacts, MachineFacts, event_text
 from isobench_tui.results.judge import judge
 from isobench_tui.results.models import Diagnosis, Evidence, TrialFacts, Verdict
 from isobench_tui.results.parse import parse_client
@@ -51,6 +51,8 @@ class HostFacts:
     refused_in: str = "preflight"
     engine: tuple[str, str] | None = None
     """(class, the engine's own words)"""
+    machine: MachineFacts | None = None
+    """The lane's GPUs while it measured; None: nothing watched them."""
 
 
 def note(facts: HostFacts, error: Exception, *, launched: bool) -> None:
@@ -253,6 +255,7 @@ def _judge(
             patch_files=patchlint.read(order.patch).paths if order.patch is not None else (),
             min_window_s=order.settings.min_window_s,
             validity=order.settings.validity,
+            machine=facts.machine,
         )
     )
 

@@ -41,7 +41,8 @@ class Follower:
     """(phase, its deadline) that passed with the driver still running."""
     log: EventLog = field(init=False)
     _keeper: LogKeeper = field(init=False)
-    _phase: str = "setup"
+    phase: str = "setup"
+    """Of the driver, as its events tell."""
     _since: float = field(default_factory=time.time)
     _shown: float = 0.0
 
@@ -74,7 +75,7 @@ class Follower:
                 continue
             phase, at = str(event["phase"]), stamp(float(event["at"]))
             if event.get("state") == "start":
-                self._phase, self._since = phase, float(event["at"])
+                self.phase, self._since = phase, float(event["at"])
                 if (phase, at) not in known:
                     deadline = float(getattr(self.order.settings.timeouts, phase))
                     await self.services.writer.run(attempts.start_phase, self.order.attempt, phase, deadline, at)
@@ -90,15 +91,15 @@ class Follower:
         `blind`: seconds for which we waited for space in the store, and so did not see the driver's events.
         """
         limits = self.order.settings.timeouts
-        allowed = float(getattr(limits, self._phase)) + limits.slack + blind
+        allowed = float(getattr(limits, self.phase)) + limits.slack + blind
         overall = limits.setup + limits.server + limits.measure + 2 * limits.slack + blind
         if time.time() - self._since > allowed or time.monotonic() - began > overall:
-            self.missed = (self._phase, float(getattr(limits, self._phase)))
+            self.missed = (self.phase, float(getattr(limits, self.phase)))
             return True
         return False
 
     async def _show_live(self) -> None:
-        if self._phase != "measure" or time.monotonic() - self._shown < LIVE_S:
+        if self.phase != "measure" or time.monotonic() - self._shown < LIVE_S:
             return
         self._shown = time.monotonic()
         size = self.run_dir.size(SERVER_LOG)

@@ -15,6 +15,8 @@ from isobench_tui.campaign.models import JobSpec, Settings
 from isobench_tui.engine.base import Engine, EngineError
 from isobench_tui.runner import breaker, recovery
 from isobench_tui.runner.attempt import Attempt, Order
+from isobench_tui.runner.monitors import gate
+from isobench_tui.runner.monitors.gpu import GpuWatch
 from isobench_tui.runner.monitors.watch import Watch
 from isobench_tui.runner.pulls import SharedPulls
 from isobench_tui.runner.services import Services, container_name, make_engine
@@ -50,6 +52,9 @@ class Scheduler:
     _lanes: dict[int, tuple[Attempt, asyncio.Task[None]]] = field(default_factory=dict)
     _probing: bool = False
     _pulls: SharedPulls = field(default_factory=SharedPulls)
+    _gpus: GpuWatch = field(default_factory=GpuWatch)
+    _gpus_held: bool = False
+    """They were at the last look, while the queue waited for them."""
     _state: str = "starting"
     _recover_at: float | None = 0.0
     """When to square the store with the engine, on the monotonic clock; None once that is done."""
@@ -59,7 +64,7 @@ class Scheduler:
     async def run(self, reader: sqlite3.Connection) -> None:
         """Turn until there is nothing left to do."""
         await self._beat(self._state)
-        watch = Watch(self.writer, self.workspace, lambda: self._engine)
+        watch = Watch(self.writer, self.workspace, self._gpus, lambda: self._engine)
         background = [asyncio.create_task(self._heartbeat()), asyncio.create_task(watch.run())]
         try:
             await self._turn_until_idle(reader)
@@ -129,6 +134,8 @@ class Scheduler:
         state = await self.writer.run(breaker.read)
         if state is None:
             return "open"
+        if state.failure == gate.GpuBusy.failure and state.probe_at is not None:
+            return await self._gpu_gate(state)
         if state.probe_at is None or time.time() < state.probe_at or self._probing:
             return "closed"
         if time.monotonic() < self._look_at:
@@ -141,6 +148,21 @@ class Scheduler:
                 await self.writer.run(breaker.trip, error.failure, str(error))
                 return "closed"
         return "probe"
+
+    async def _gpu_gate(self, state: breaker.Breaker) -> str:
+        """The gate while GPUs were found busy: as long as we see them held, no attempt is spent on finding out."""
+        if self._probing or time.monotonic() < self._look_at:
+            return "closed"
+        self._look_at = time.monotonic() + LOOK_S
+        words = await gate.busy(self._gpus, await self.writer.run(_lane_gpus))
+        if words:
+            self._gpus_held = True
+            await self.writer.run(breaker.retell, words)
+            return "closed"
+        freed, self._gpus_held = self._gpus_held, False
+        if freed:
+            await self.writer.run(breaker.due, state.failure)
+        return "probe" if freed or time.time() >= (state.probe_at or 0) else "closed"
 
     async def _launch(self, order: Order, *, probing: bool) -> None:
         attempt = Attempt(await self._services(order.settings), order, self._engine_trouble)
@@ -189,7 +211,7 @@ class Scheduler:
             if self._engine is not None:
                 await self._engine.close()
             self._engine, self._engine_key = make_engine(settings, self.workspace), key
-        return Services(self.workspace, self.uuid, self.writer, self._engine, self._pulls)
+        return Services(self.workspace, self.uuid, self.writer, self._engine, self._pulls, self._gpus)
 
     async def _recovered(self) -> bool:
         """Whether we know what the engine holds. While it does not answer nothing starts, but commands are obeyed."""
@@ -319,6 +341,11 @@ def _newest_settings(connection: sqlite3.Connection) -> Settings | None:
 def _lane_count(connection: sqlite3.Connection) -> int:
     settings = _newest_settings(connection)
     return 0 if settings is None else len(settings.lanes)
+
+
+def _lane_gpus(connection: sqlite3.Connection) -> list[str]:
+    settings = _newest_settings(connection)
+    return [] if settings is None else [gpu for lane in settings.lanes for gpu in lane.gpus]
 
 
 def _has_work(connection: sqlite3.Connection) -> bool:

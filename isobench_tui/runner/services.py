@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from isobench_tui.campaign.models import Lane, Settings
 from isobench_tui.engine.base import Engine
+from isobench_tui.runner.monitors.gpu import GpuWatch
 from isobench_tui.runner.pulls import SharedPulls
 from isobench_tui.runner.writer import Writer
 from isobench_tui.store.workspace import Workspace
@@ -19,6 +20,7 @@ class Services:
     writer: Writer
     engine: Engine
     pulls: SharedPulls
+    gpus: GpuWatch
 
 
 def make_engine(settings: Settings, workspace: Workspace) -> Engine:

@@ -84,18 +84,23 @@ class LiveProcess:
 
     pid: int
     name: str
-    """Its command line, shortened; empty where it cannot be seen (another pid namespace, or it has just ended)."""
+    """Its command line, shortened; empty where it is not visible."""
     user: str
     memory: int | None
     """Bytes; None where the driver does not tell."""
     graphics: bool = False
     """A display server or the like: it computes nothing."""
     attempt: str | None = None
-    """The attempt of ours to which it belongs; None: it is somebody else's."""
+    """The attempt of ours to which it belongs; None: it is somebody else's, or not visible."""
+    visible: bool = True
+    """False: it cannot be looked up here (another pid namespace, or it has ended), so whose it is remains open."""
 
     @property
     def ours(self) -> bool:
         return self.attempt is not None
+
+
+_NO_SLOWDOWN = frozenset({"gpu_idle", "applications_clocks_setting", "sync_boost", "display_clock_setting"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +125,13 @@ class LiveGpu:
     power_limit: float | None
     """Watts."""
     throttle: tuple[str, ...] = ()
-    """Why the clock is below what was asked for, in NVML's names: `sw_power_cap`, `hw_thermal_slowdown` …"""
+    """What holds the clocks where they are, in NVML's names: `gpu_idle`, `sw_power_cap`, `hw_thermal_slowdown` …"""
     processes: tuple[LiveProcess, ...] = ()
+
+    @property
+    def slowed(self) -> tuple[str, ...]:
+        """The reasons among them that slow down a GPU which has work to do."""
+        return tuple(reason for reason in self.throttle if reason not in _NO_SLOWDOWN)
 
 
 @dataclass(frozen=True, slots=True)

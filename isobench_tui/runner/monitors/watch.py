@@ -10,8 +10,11 @@ from dataclasses import dataclass, field
 
 from isobench_tui.engine.base import Engine
 from isobench_tui.runner.monitors import disk
+from isobench_tui.runner.monitors.gpu import GpuWatch
+from isobench_tui.runner.monitors.gpu import readings as of_gpus
 from isobench_tui.runner.monitors.host import HostWatch
 from isobench_tui.runner.monitors.host import readings as of_host
+from isobench_tui.runner.monitors.nvml import GpuReading, NoGpus
 from isobench_tui.runner.writer import Writer
 from isobench_tui.store import live, samples
 from isobench_tui.store.samples import Reading
@@ -27,6 +30,7 @@ class Watch:
 
     writer: Writer
     workspace: Workspace
+    gpus: GpuWatch
     engine: Callable[[], Engine | None]
     _host: HostWatch = field(default_factory=HostWatch)
 
@@ -37,13 +41,18 @@ class Watch:
             with contextlib.suppress(OSError, sqlite3.OperationalError):  # a full disk ends no watch over it
                 await self.look(thin=count % THIN_EVERY == 0)
             count += 1
-            await asyncio.sleep(samples.STEP_S)
+            await asyncio.sleep(self.gpus.rest(samples.STEP_S))
 
     async def look(self, *, thin: bool = False) -> live.LiveMachine:
         """One full reading, written as the live row `machine` and as samples."""
         disks = await disk.read(self.workspace, self.engine())
-        seen = live.LiveMachine(host=self._host.read(), disks=disks, gpus=())
-        await self.writer.run(_write, seen, [*disk.readings(disks), *of_host(seen.host)], thin=thin)
+        try:
+            found = await self.gpus.read()
+        except NoGpus as error:
+            found = GpuReading("", (), str(error))
+        seen = live.LiveMachine(self._host.read(), disks, found.gpus, found.note, found.driver)
+        kept = [*disk.readings(disks), *of_host(seen.host), *of_gpus(found.gpus)]
+        await self.writer.run(_write, seen, kept, thin=thin)
         return seen
 
 
