@@ -133,7 +133,7 @@ class Inverse:
         hit = set(self.of.lines(raw))
         return [number for number in range(raw.count(b"\n") + 1) if number not in hit]
 
-    def spans(self, text: str) -> tuple[tuple[int, int], ...]:  # noqa: ARG002 - nothing of what is left is meant
+    def spans(self, text: str) -> tuple[tuple[int, int], ...]:
         return ()
 
 
