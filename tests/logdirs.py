@@ -9,7 +9,7 @@ from pathlib import Path
 from isobench_tui.store.rundir import RunDir
 from isobench_tui.store.runlogs import INDEX
 from isobench_tui.tui.log.reader import LogReader
-from isobench_tui.tui.log.state import Copied, State
+from isobench_tui.tui.log.state import State, Written
 
 START = 1_769_200_000.0
 """Unix seconds at which the logs of tests begin."""
@@ -42,14 +42,14 @@ class Desk:
     def __init__(self, save_dir: Path) -> None:
         self.now = 0.0
         self.states: list[State] = []
-        self.copied: list[Copied] = []
+        self.written: list[Written] = []
         self.reader = LogReader(self._hear, save_dir, lambda: self.now)
 
-    def _hear(self, said: State | Copied) -> None:
+    def _hear(self, said: State | Written) -> None:
         if isinstance(said, State):
             self.states.append(said)
         else:
-            self.copied.append(said)
+            self.written.append(said)
 
     @property
     def state(self) -> State:

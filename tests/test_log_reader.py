@@ -377,17 +377,18 @@ def test_copied_lines_are_in_a_file_of_the_owner_and_clean(logs: Logs, desk: Des
     logs.add("server.log", b"one\n\x1b]52;c;QQ==\x07two\x1b[31m!\n" + b"x" * 100_000 + b"\nfour\n")
     desk.do(lambda: desk.reader.open(logs.run.path, None, "server.log"))
     lines = desk.state.page.lines
-    desk.do(lambda: desk.reader.copy(lines[2].key, lines[0].key))
+    desk.do(lambda: desk.reader.copy((lines[2].key, lines[0].key)))
     path = tmp_path / "saved" / "clipboard.txt"
     assert path.read_text() == "one\ntwo!\n" + "x" * 4096 + " … 95,904 more\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert desk.copied[-1].text == path.read_text()
-    assert f"3 lines, if your terminal allows it; all of it is in {path}" in desk.state.note
+    assert desk.written[-1].clipboard == path.read_text()
+    assert desk.written[-1].note.startswith("copied 3 lines, ")
+    assert str(path) in desk.written[-1].note
     logs.add("server.log", numbered(1, 20_000))
     desk.do()
-    desk.do(lambda: desk.reader.copy(lines[0].key, desk.state.page.lines[-1].key))
-    assert len(desk.copied[-1].text) <= 74_994
-    assert "the first 74," in desk.state.note
+    desk.do(lambda: desk.reader.copy((lines[0].key, desk.state.page.lines[-1].key)))
+    assert len(desk.written[-1].clipboard) <= 74_994
+    assert "the first 74," in desk.written[-1].note
     assert path.read_text().endswith("line 20000\n")
 
 
@@ -399,10 +400,26 @@ def test_saving_takes_what_the_filter_shows(numbers: Desk, tmp_path: Path) -> No
         path = tmp_path / "saved" / f"..-a-server{number}.txt"
         assert path.read_text().splitlines() == [f"line {number}" for number in range(1000, 50_001, 1000)]
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert desk.state.note == f"saved 50 lines to {path}"
+        assert desk.written[-1].note == f"saved 50 lines to {path}"
 
 
 def test_a_folder_that_takes_no_files_is_said(numbers: Desk, tmp_path: Path) -> None:
     (tmp_path / "saved").write_text("a file")
     numbers.do(lambda: numbers.reader.save("x"))
     assert numbers.state.note.startswith("failed: ")
+
+
+def test_a_disk_that_fails_is_said_and_tried_again(
+    numbers: Desk, logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(file: LogFile, offset: int, length: int) -> bytes:
+        raise OSError(5, "Input/output error")
+
+    logs.add("server.log", b"more\n")
+    with monkeypatch.context() as patched:
+        patched.setattr(LogFile, "read", broken)
+        numbers.do()
+        assert "cannot be read: [Errno 5] Input/output error" in numbers.state.problem
+    numbers.do()
+    assert numbers.state.problem == ""
+    assert numbers.texts[-1] == "more"

@@ -15,7 +15,7 @@ from isobench_tui.tui.log.lines import RawLine, line_start
 from isobench_tui.tui.log.page import Lens, draw
 from isobench_tui.tui.log.place import Place, ToLine, ToShare
 from isobench_tui.tui.log.save import clipped, new_file, write_copy
-from isobench_tui.tui.log.state import Copied
+from isobench_tui.tui.log.state import Written
 
 _STEP_LINES = 500
 COPY_CAP = 64 * 1024**2
@@ -28,9 +28,11 @@ class GoTo:
 
     at: int | None
     note: str = ""
+    match: bool = False
+    """It is what was searched."""
 
 
-Job = Generator[None, None, "GoTo | Copied"]
+Job = Generator[None, None, "GoTo | Written"]
 
 
 def next_match(lens: Lens, here: int, *, back: bool) -> Job:
@@ -49,7 +51,7 @@ def next_match(lens: Lens, here: int, *, back: bool) -> Job:
             if at is None:
                 break
             if lens.filter is None or at in lens.filter.hits(at // BLOCK):
-                return GoTo(at, f"search went on from the {'end' if back else 'start'}" if again else "")
+                return GoTo(at, f"search went on from the {'end' if back else 'start'}" if again else "", match=True)
             start = at
             yield
     return GoTo(None, f"{scan.matcher.label}: not found" + (" in what the filter shows" if lens.filter else ""))
@@ -116,7 +118,9 @@ def copy(lens: Lens, start: int, end: int, folder: Path) -> Job:
     path = write_copy(folder, whole)
     lines = f"{len(parts):,} line{'s' if len(parts) != 1 else ''}"
     what = lines if short == whole else f"the first {len(short.encode()):,} bytes of {lines}"
-    return Copied(short, f"copied {what}, if your terminal allows it; all of it is in {path}")
+    return Written(
+        f"copied {what}, if the terminal allows it (tmux: set-clipboard on); all of it is in {path}", short
+    )
 
 
 def save(lens: Lens, folder: Path, stem: str, progress: list[str]) -> Job:
@@ -132,4 +136,4 @@ def save(lens: Lens, folder: Path, stem: str, progress: list[str]) -> Job:
                 told = time.monotonic()
                 progress[:] = [f"saving: {lines:,} lines so far; escape stops it"]
             yield
-    return GoTo(None, f"saved {lines:,} lines to {path}")
+    return Written(f"saved {lines:,} lines to {path}")

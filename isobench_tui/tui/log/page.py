@@ -45,6 +45,8 @@ class Page:
     """Nothing comes before."""
     last: bool = True
     """Nothing follows."""
+    at: int | None = None
+    """The offset that was asked for; None: the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ class PageMaker:
                 except TooSlow:
                     matcher = None
             lines.append(line)
-        return Page(tuple(lines), self._first, self._last)
+        return Page(tuple(lines), self._first, self._last, self._wanted.at)
 
 
 def _marked(line: Line, matcher: Matcher) -> Line:

@@ -15,12 +15,13 @@ from pathlib import Path
 
 from isobench_tui.tui.log import jobs
 from isobench_tui.tui.log.attempt import Attempt
-from isobench_tui.tui.log.jobs import GoTo, Job
+from isobench_tui.tui.log.errand import Errand
+from isobench_tui.tui.log.jobs import GoTo
 from isobench_tui.tui.log.match import Matcher
 from isobench_tui.tui.log.page import Key, Page, PageMaker, Wanted
 from isobench_tui.tui.log.place import Place
 from isobench_tui.tui.log.scan import Scan
-from isobench_tui.tui.log.state import ALL, Copied, Jump, State, found
+from isobench_tui.tui.log.state import ALL, Jump, State, Written, found
 
 PER_SECOND = 5
 REFRESH_S = 1 / PER_SECOND
@@ -35,7 +36,7 @@ class LogReader:
 
     def __init__(
         self,
-        publish: Callable[[State | Copied], None],
+        publish: Callable[[State | Written], object],
         save_dir: Path,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -48,15 +49,15 @@ class LogReader:
         self._wanted = Wanted(None, 50, 0)
         self._maker: PageMaker | None = None
         self._page = Page()
-        self._job: Job | None = None
-        self._progress: list[str] = []
+        self._errand = Errand(clock)
         self._jump: Jump | None = None
         self._jumps = 0
         self._left: tuple[int, int] | None = None
         self._ordinal: int | None = None
-        self._generation = self._seen = 0
-        self._resting = False
-        self._note = self._problem = ""
+        self._at_match = False
+        self._generation = self._seen = self._opened = 0
+        self._resting = self._broken = False
+        self._problem = ""
         self._refreshed = self._listed = self._published = -1e9
         self._told: State | None = None
         self._urgent = False
@@ -79,18 +80,16 @@ class LogReader:
             file.close()
         self._attempt.lens.filter, self._attempt.lens.search = old.filter, old.search
         self._attempt.list_names()
-        self._wanted = replace(self._wanted, at=None, after=0)
-        self._choose(name)
+        self._end(name)
 
     def select(self, name: str) -> None:
         """Another log of the attempt, at its end; what is searched and filtered stays."""
         if name == self._attempt.name:
             return
         if not self._attempt.has(name):
-            self.say(f"this attempt has no {name}")
+            self._say(f"this attempt has no {name}")
             return
-        self._wanted = replace(self._wanted, at=None, after=0)
-        self._choose(name)
+        self._end(name)
 
     def look(self, at: int | None, before: int, after: int) -> None:
         """The page around a line; around None: the end, as it moves."""
@@ -110,12 +109,12 @@ class LogReader:
         self._attempt.lens.search = None if matcher is None else Scan(self._attempt.lens.document, matcher)
         self._ordinal = None
         if matcher is not None:
-            self._start(jobs.next_match(self._attempt.lens, -1 if here is None else here, back=False))
+            self._errand.start(jobs.next_match(self._attempt.lens, -1 if here is None else here, back=False))
         self._make()
 
     def step(self, here: int, *, back: bool) -> None:
         """To the next match after `here`, or the one before it."""
-        self._start(jobs.next_match(self._attempt.lens, here, back=back))
+        self._errand.start(jobs.next_match(self._attempt.lens, here, back=back))
 
     def go(self, place: Place, name: str | None = None) -> None:
         """To a place, of the log `name` if given."""
@@ -123,30 +122,36 @@ class LogReader:
             self.select(name)
             if self._attempt.name != name:
                 return
-        self._start(jobs.to_place(self._attempt.lens, place))
+        self._errand.start(jobs.to_place(self._attempt.lens, place))
 
-    def copy(self, one: Key, two: Key) -> None:
-        """The lines from one to another, both included, in whatever order they stand, to clipboard and file."""
-        ends = [at for at in map(self._attempt.offset, (one, two)) if at is not None]
-        if len(ends) == 2:
-            self._start(jobs.copy(self._attempt.lens, min(ends), max(ends) + 1, self._save_dir))
-        else:
-            self.say("not all marked lines are in this log")
+    def copy(self, keys: tuple[Key, ...]) -> None:
+        """From the first to the last of these lines, whatever their order, to the clipboard and a file."""
+        if ends := self._places(keys):
+            self._errand.start(jobs.copy(self._attempt.lens, ends[0], ends[-1] + 1, self._save_dir))
+
+    def next_mark(self, keys: tuple[Key, ...], here: int) -> None:
+        """To the first of these lines behind `here`; behind the last one to the first."""
+        if places := self._places(keys):
+            self._go_to(GoTo(next((at for at in places if at > here), places[0])))
+
+    def _places(self, keys: tuple[Key, ...]) -> list[int]:
+        found = sorted(at for at in map(self._attempt.offset, keys) if at is not None)
+        if not found:
+            self._say("no marked line is in this log" if keys else "no line is marked: m marks one")
+        return found
 
     def save(self, stem: str) -> None:
         """All that is shown to a new file."""
-        self._progress = []
-        self._start(jobs.save(self._attempt.lens, self._save_dir, stem, self._progress))
+        job = jobs.save(self._attempt.lens, self._save_dir, stem, self._errand.progress)
+        self._errand.start(job)
 
     def stop(self) -> None:
         """End the job that runs: a search for the next match, a save."""
-        if self._job is not None:
-            self._job.close()
-            self._job = None
-            self._note, self._urgent = "stopped", True
+        self._errand.drop("stopped")
 
-    def say(self, text: str) -> None:
-        self._note, self._urgent = text, True
+    def _say(self, text: str) -> None:
+        self._errand.say(text)
+        self._urgent = True
 
     # -- work --------------------------------------------------------------------------------------------------------
 
@@ -155,7 +160,8 @@ class LogReader:
         try:
             while not cancelled():
                 if not self.turn():
-                    self._wake.wait(max(0.0, self._refreshed + REFRESH_S - self._clock()))
+                    pause = NAMES_S if self._resting else self._refreshed + REFRESH_S - self._clock()
+                    self._wake.wait(max(0.0, pause))
         finally:
             self._attempt.close()
 
@@ -169,14 +175,14 @@ class LogReader:
                 self._refreshed = self._clock()
                 return False
             self._refresh()
-            busy = self._work_on_job()
+            busy = self._work_on_errand()
             busy |= self._work_on_page()
             for task in (self._attempt.lens.filter, self._attempt.lens.search, self._attempt.lens.index):
                 busy |= task is not None and self._spend(task.step)
             busy |= self._look_again()
             self._problem = self._attempt.trouble
         except OSError as error:  # a disk that fails; it is tried again, and said meanwhile
-            self._problem, self._job, self._maker, busy = f"cannot be read: {error}", None, None, False
+            self._problem, self._maker, self._broken, busy = f"cannot be read: {error}", None, True, False
         self._tell()
         return busy or bool(self._asked)
 
@@ -185,6 +191,9 @@ class LogReader:
         if now - self._refreshed < REFRESH_S:
             return
         self._refreshed = now
+        if self._broken:
+            self._broken = False
+            self._make()
         if now - self._listed > NAMES_S:
             self._listed = now
             if self._attempt.list_names():
@@ -197,40 +206,28 @@ class LogReader:
             self._seen = document.generation
             self._generation += 1
             self._wanted = replace(self._wanted, at=self._attempt.offset(anchor))
-            if self._job is not None:
-                self._job.close()
-                self._job = None
-                self.say("the log was cut or replaced meanwhile: once more, please")
+            self._errand.drop("the log was cut or replaced meanwhile: once more, please")
             self._make()
         elif self._maker is None and self._page.last:
             self._make()
 
-    def _work_on_job(self) -> bool:
-        if self._job is None:
-            return False
-        until = self._clock() + SLICE_S
-        try:
-            while self._clock() < until:
-                next(self._job)
-        except StopIteration as end:
-            self._job = None
-            self._finish(end.value)
-        except OSError as error:
-            self._job = None
-            self.say(f"failed: {error}")
+    def _work_on_errand(self) -> bool:
+        result = self._errand.work(SLICE_S)
+        if isinstance(result, bool):
+            return result
+        if isinstance(result, Written):
+            self._publish(result)
         else:
-            self._note = self._progress[0] if self._progress else self._note
+            self._go_to(result)
         return True
 
-    def _finish(self, result: GoTo | Copied) -> None:
-        self._progress, self._urgent, self._note = [], True, result.note
-        if isinstance(result, Copied):
-            self._publish(result)
-        elif result.at is not None:
+    def _go_to(self, result: GoTo) -> None:
+        self._say(result.note)
+        if result.at is not None:
             self._jumps += 1
             self._jump = Jump(self._jumps, result.at)
             self.look(result.at, self._wanted.before, max(self._wanted.after, self._wanted.before))
-            self._ordinal = None
+            self._ordinal, self._at_match = None, result.match
 
     def _work_on_page(self) -> bool:
         if self._maker is None:
@@ -247,8 +244,8 @@ class LogReader:
         lens = self._attempt.lens
         if lens.filter is not None and lens.filter.gave_up:
             self.filter(None)
-            self.say("the filter was taken off: its pattern does not come to an end on this log")
-        if self._ordinal is None and lens.search is not None and self._jump is not None:
+            self._say("the filter was taken off: its pattern does not come to an end on this log")
+        if self._at_match and self._ordinal is None and lens.search is not None and self._jump is not None:
             self._ordinal = lens.search.ordinal(self._jump.at)
         lines = self._page.lines
         if self._maker is None and lines and lines[0].number is None and not lens.document.merged:
@@ -285,8 +282,9 @@ class LogReader:
             jump=self._jump,
             filter=found(lens.filter),
             search=found(lens.search, self._ordinal),
-            note=self._note,
+            note=self._errand.note,
             problem=self._problem,
+            opened=self._opened,
             generation=self._generation,
         )
 
@@ -298,17 +296,19 @@ class LogReader:
         self._attempt.choose(name)
         self._seen, self._generation = self._attempt.lens.document.generation, self._generation + 1
         self._wanted = replace(self._wanted, at=self._attempt.offset(anchor))
-        self._job = self._jump = self._left = self._ordinal = None
+        self._errand.drop("")
+        self._jump = self._left = self._ordinal = None
         self._page = Page()
         self._make()
 
+    def _end(self, name: str) -> None:
+        """The end of a log."""
+        self._opened += 1
+        self._wanted = replace(self._wanted, at=None, after=0)
+        self._choose(name)
+
     def _make(self) -> None:
         self._maker, self._urgent = PageMaker(self._attempt.lens, self._wanted), True
-
-    def _start(self, job: Job) -> None:
-        if self._job is not None:
-            self._job.close()
-        self._job, self._note = job, ""
 
     def _unread(self) -> int:
         """Lines that came, or matches, since the end was left and all before it was counted."""

@@ -62,14 +62,17 @@ class State:
     """The last thing to say."""
     problem: str = ""
     """Why there is nothing to see, or what went wrong."""
+    opened: int = 0
+    """Grows when another log is looked at, at its end."""
     generation: int = 0
     """When it moves, offsets mean something else."""
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
-    """Lines for the clipboard, which are in a file as well."""
+class Written:
+    """Lines were written to a file."""
 
-    text: str
-    """As much as the clipboard may get."""
     note: str
+    """Says how many, and where."""
+    clipboard: str = ""
+    """As much of them as the clipboard may get; empty where they were only saved."""
