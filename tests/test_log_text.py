@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from isobench_tui.tui.copying import OSC52_MOST, clipped
 from isobench_tui.tui.log.match import BadPattern, Errors, Inverse, TooSlow, compile_pattern
 from isobench_tui.tui.log.place import BadPlace, ToLine, ToShare, ToTime, parse_place
-from isobench_tui.tui.log.save import CLIPBOARD_CAP, clipped
 from isobench_tui.tui.log.text import MAX_RAW, MAX_SHOWN, plain, shown
 from isobench_tui.tui.log.wrap import index_at, rows
 
@@ -214,5 +214,5 @@ def test_words_stay_whole_where_a_row_ends() -> None:
 def test_the_clipboard_gets_no_more_than_terminals_take(text: str) -> None:
     short = clipped(text)
     assert text.startswith(short)
-    assert len(short.encode()) <= CLIPBOARD_CAP
+    assert len(short.encode()) <= OSC52_MOST
     assert short == text or short.endswith("\n") or "\n" not in short

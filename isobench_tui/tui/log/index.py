@@ -27,6 +27,7 @@ class LineIndex:
         """Bytes counted."""
         self.breaks = 0
         r"""`\n` among them."""
+        self._unfinished = False
 
     @property
     def complete(self) -> bool:
@@ -35,14 +36,15 @@ class LineIndex:
     @property
     def lines(self) -> int:
         """Lines seen so far, an unfinished last one among them."""
-        return self.breaks + (self.done > 0 and self._document.read(self.done - 1, 1) != b"\n")
+        return self.breaks + self._unfinished
 
     def step(self) -> bool:
         """Count on; False if there is nothing left to count."""
         if self._generation != self._document.generation:
             self._generation = self._document.generation
-            self._before, self.done, self.breaks = array("Q", [0]), 0, 0
+            self._before, self.done, self.breaks, self._unfinished = array("Q", [0]), 0, 0, False
         data = self._document.read(self.done, STEP - self.done % BLOCK)
+        self._unfinished = self._unfinished if not data else not data.endswith(b"\n")
         start = 0
         while start < len(data):
             end = min(len(data), start + BLOCK - self.done % BLOCK)

@@ -10,11 +10,11 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
+from isobench_tui.tui.copying import clipped, new_file, to_file
 from isobench_tui.tui.log.index import BLOCK
 from isobench_tui.tui.log.lines import RawLine, line_start
 from isobench_tui.tui.log.page import Lens, draw
 from isobench_tui.tui.log.place import Place, ToLine, ToShare
-from isobench_tui.tui.log.save import clipped, new_file, write_copy
 from isobench_tui.tui.log.state import Written
 
 _STEP_LINES = 500
@@ -101,7 +101,7 @@ def _as_text(lens: Lens, raw: RawLine, *, tagged: bool) -> str:
     return f"{tag}{line.shown.text}{more}\n"
 
 
-def copy(lens: Lens, start: int, end: int, folder: Path) -> Job:
+def copy(lens: Lens, start: int, end: int, folder: Path, stem: str) -> Job:
     """Lines to a file, and as many as it takes to the clipboard. Raises OSError."""
     parts: list[str] = []
     length = 0
@@ -115,7 +115,7 @@ def copy(lens: Lens, start: int, end: int, folder: Path) -> Job:
             break
     whole = "".join(parts)
     short = clipped(whole)
-    path = write_copy(folder, whole)
+    path = to_file(whole, folder, stem)
     lines = f"{len(parts):,} line{'s' if len(parts) != 1 else ''}"
     what = lines if short == whole else f"the first {len(short.encode()):,} bytes of {lines}"
     return Written(

@@ -280,11 +280,16 @@ class LogPane(Vertical):
     def action_copy(self) -> None:
         keys = tuple(self.view.marks) or tuple(line.key for line in self.view.lines)
         if keys:
-            self._reader.ask(partial(self._reader.copy, keys))
+            self._reader.ask(partial(self._reader.copy, keys, self._stem))
 
     def action_save(self) -> None:
-        run_dir = self._opened[0].name if self._opened else ""
-        self._reader.ask(partial(self._reader.save, f"{run_dir}-{self._state.name.removesuffix('.log')}"))
+        self._reader.ask(partial(self._reader.save, self._stem))
+
+    @property
+    def _stem(self) -> str:
+        """How files with lines of this log are called."""
+        run_dir = self._opened[0].name if self._opened else "log"
+        return f"{run_dir}-{self._state.name.removesuffix('.log')}"
 
     def action_clear(self) -> None:
         if self.has_class("-asking"):

@@ -124,10 +124,10 @@ class LogReader:
                 return
         self._errand.start(jobs.to_place(self._attempt.lens, place))
 
-    def copy(self, keys: tuple[Key, ...]) -> None:
+    def copy(self, keys: tuple[Key, ...], stem: str) -> None:
         """From the first to the last of these lines, whatever their order, to the clipboard and a file."""
         if ends := self._places(keys):
-            self._errand.start(jobs.copy(self._attempt.lens, ends[0], ends[-1] + 1, self._save_dir))
+            self._errand.start(jobs.copy(self._attempt.lens, ends[0], ends[-1] + 1, self._save_dir, stem))
 
     def next_mark(self, keys: tuple[Key, ...], here: int) -> None:
         """To the first of these lines behind `here`; behind the last one to the first."""
