@@ -1,8 +1,8 @@
 r"""A tree of a few files that speaks vLLM's command lines; what it does is the environment of the task:
 
 GATE  the client writes GATE.reached, then waits for the file GATE;  SAY  the client prints it first;
-FAKE  what goes wrong: fail, leak, hang, silent, server-hang, server-crash, no-metrics, escape, escape-alone,
-      and hostile-events, hostile-replaced, hostile-removed:
+FAKE  what goes wrong: fail, flood (a log over its cap), leak, hang, silent, server-hang, server-crash, no-metrics,
+      escape, escape-alone, and hostile-events, hostile-replaced, hostile-removed:
       what becomes of its run directory, where VICTIM is a file outside.
 """
 
@@ -77,6 +77,12 @@ gate()
 if FAKE == "leak":
     print("Authorization: Bearer", os.environ["HF_TOKEN"], flush=True)
     sys.exit("RuntimeError: 401 for %s, not even with hf_abcdefghijklmnopqrstuvwx" % os.environ["HF_TOKEN"])
+if FAKE == "flood":
+    for _ in range(30_000):
+        print("x" * 100)
+    sys.stdout.flush()
+    while os.fstat(1).st_blocks * 512 > 2_500_000:  # until its middle is given back
+        time.sleep(0.02)
 if FAKE == "fail":
     sys.exit("RuntimeError: broken on purpose")
 if FAKE == "hang":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -20,6 +20,7 @@ from isobench_tui.results.parse import parse_client
 from isobench_tui.results.rules import remedy, rule
 from isobench_tui.results.text import LogBytes
 from isobench_tui.store.answer import OK, USAGE, Rejected
+from isobench_tui.store.rundir import LogFile
 
 FAILED = 1
 """Exit code where the file holds no result."""
@@ -94,17 +95,9 @@ def _patch_files(path: str | None) -> tuple[str, ...] | None:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[LogBytes]:
-    """The whole file, mapped into memory; what cannot be mapped (empty, a pipe) is read."""
+    """The whole file, read in slices; a pipe is read to its end."""
     with Path(path).open("rb") as file:
-        try:
-            data: LogBytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (ValueError, OSError):
-            data = file.read()
-        try:
-            yield data
-        finally:
-            if isinstance(data, mmap.mmap):
-                data.close()
+        yield LogFile(file.fileno(), os.fstat(file.fileno()).st_size) if Path(path).is_file() else file.read()
 
 
 def _read(mode: Mode, data: LogBytes) -> ClientResult:

@@ -43,6 +43,12 @@ class Found:
     """`path:line` in a file of the patch, where the line's traceback names one."""
 
 
+_TELLING = re.compile(
+    "|".join(f"(?:{pattern.words.pattern})" for rule in TABLE for pattern in rule.patterns if pattern.scope == "log")
+)
+"""Words that show their class wherever in a log they stand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Logs:
     """Whole logs by name, in the order in which they are asked for a cause; each is searched once."""
@@ -53,7 +59,7 @@ class Logs:
     def errors(self, name: str) -> list[ErrorLine]:
         """The error lines of a log, the nearest to the cause first."""
         if name not in self._errors:
-            self._errors[name] = ranked(find_error_lines(self.texts[name]))
+            self._errors[name] = ranked(find_error_lines(self.texts[name], _TELLING))
         return self._errors[name]
 
     def cause(self, name: str) -> Evidence | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from isobench_tui.results.models import Evidence
-from isobench_tui.results.text import MAX_PIECE, LogBytes, clean, clip, lines
+from isobench_tui.results.text import MAX_PIECE, Hints, LogBytes, Piece, clean, clip, line_number, lines
 
 MAX_TEXT = 1000
 """Characters of a log line that evidence quotes."""
@@ -17,9 +16,6 @@ KEEP = 50
 """Error lines kept of each rank, half of them the first ones, half the last: a log may hold millions."""
 TRACEBACK = 64 * 1024
 """Bytes before an exception in which its traceback is looked for."""
-_BLOCK = 128 * 1024
-"""Bytes that are searched at once."""
-
 Source = Literal["worker", "engine", "other"]
 Kind = Literal["exception", "message", "symptom"]
 
@@ -39,13 +35,12 @@ class ErrorLine:
     """How the line names the process that wrote it; empty if it does not."""
 
 
-_HINTS = (
+_HINTS = Hints(
     b"rror", b"RROR", b"xception", b"CRITICAL", b"FATAL", b"fatal:", b"Exit", b"Interrupt", b"Killed", b"fault",
     b"space left", b"not found", b"FAILED", b"can't ", b"****", b"NVRM:", b"DEPRECATED:", b"SERVER_", b"AGENT_PATCH",
     b"docker: ", b"unexpected EOF",
 )  # fmt: skip
-"""Every line of interest holds one of these: most of a large log is dropped by this alone."""
-_HINT = re.compile(b"|".join(re.escape(hint) for hint in _HINTS))
+"""Every line of interest holds one of these."""
 _PROCESS = re.compile(r"\((\w[\w.-]*)[^()]*\bpid=\d+[^()]*\)\s?|\[rank\d+\]:\s?")
 _LOGGER = re.compile(r"(DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)? \[?[\w./-]+:\d+\] ?")
 _EXCEPTION = re.compile(
@@ -106,41 +101,15 @@ def stripped(text: str) -> str:
     return _LOGGER.sub("", _PROCESS.sub("", text, count=1), count=1)
 
 
-@dataclass(frozen=True, slots=True)
-class _Hit:
-    """A piece of a line that may tell an error."""
-
-    line: int
-    at: int
-    raw: bytes
-    below: bytes
-    """The line below it, where a pydantic ValidationError may be."""
-
-
 _ENDS = re.compile(rb"[\r\n\0]")
 
 
-def _hits(log: LogBytes) -> Iterator[_Hit]:
-    """The pieces, as `text.pieces` cuts them, that hold a hint of an error. All else is skipped at memory speed."""
-    number, begin = 1, 0
-    while begin < len(log):
-        end = log.find(b"\n", begin + _BLOCK) + 1 or len(log)
-        block = log[begin:end]
-        # twice as fast as the pattern where nothing is to be found
-        done = 0 if any(hint in block for hint in _HINTS) else len(block)
-        counted = 0
-        while hint := _HINT.search(block, done):
-            start = max(block.rfind(mark, done, hint.start()) for mark in (b"\n", b"\r", b"\0")) + 1 or done
-            stop = found.start() if (found := _ENDS.search(block, hint.end())) else len(block)
-            number += block.count(b"\n", counted, start)
-            counted, done = start, stop
-            if hint.end() <= start + MAX_PIECE:
-                raw, below = block[start : min(stop, start + MAX_PIECE)], b""
-                if b"validation error" in raw and (feed := block.find(b"\n", stop)) >= 0:
-                    below = block[feed + 1 : feed + 1 + MAX_PIECE]
-                yield _Hit(number, begin + start, raw, below)
-        number += block.count(b"\n", counted)
-        begin = end
+def _below(log: LogBytes, piece: Piece) -> str:
+    """The line below one, where a pydantic ValidationError says what is wrong."""
+    after = log[piece.at : piece.at + 2 * MAX_PIECE]
+    feed = after.find(b"\n") + 1
+    below = _ENDS.split(after[feed:], maxsplit=1)[0] if feed else b""
+    return stripped(clean(below.decode("utf-8", "replace"))).strip()
 
 
 @dataclass(slots=True)
@@ -154,26 +123,25 @@ class _Kept:
         (self.first if len(self.first) < KEEP - KEEP // 2 else self.last).append(line)
 
 
-def find_error_lines(log: LogBytes) -> list[ErrorLine]:
+def find_error_lines(log: LogBytes, telling: re.Pattern[str] | None = None) -> list[ErrorLine]:
     """The error lines of the whole log in order: at most KEEP of each source and kind, the first and the last.
 
+    Those that fit `telling` are kept apart, so that no number of others pushes them out.
     The last line of a pydantic ValidationError only counts errors; the line below it says what is wrong, so that one
     is given as well. The harmless warning about `ulimit` that holds `OSError: [Errno 24]` is none.
     """
-    kept: dict[tuple[Source, Kind], _Kept] = {}
-    for hit in _hits(log):
-        text = clean(hit.raw.decode("utf-8", "replace")).rstrip()
+    kept: dict[tuple[Source, Kind, bool], _Kept] = {}
+    for hit in _HINTS.pieces(log):
+        text = hit.text.rstrip()
         known = _classify(text)
         if known is None or _HARMLESS.search(text):
             continue
         source, kind, process = known
-        rank = kept.setdefault((source, kind), _Kept())
+        told = telling is not None and telling.search(text) is not None
+        rank = kept.setdefault((source, kind, told), _Kept())
         rank.add(ErrorLine(hit.line, clip(text, MAX_TEXT), source, kind, hit.at, process))
-        if kind == "exception" and _PYDANTIC.search(text):
-            below = _ENDS.split(hit.below, maxsplit=1)[0]
-            stated = stripped(clean(below.decode("utf-8", "replace"))).strip()
-            if stated:
-                rank.add(ErrorLine(hit.line + 1, clip(stated, MAX_TEXT), source, "exception", hit.at, process))
+        if kind == "exception" and _PYDANTIC.search(text) and (stated := _below(log, hit)):
+            rank.add(ErrorLine(hit.line + 1, clip(stated, MAX_TEXT), source, "exception", hit.at, process))
     return sorted((line for rank in kept.values() for line in (*rank.first, *rank.last)), key=lambda line: line.line)
 
 
@@ -232,7 +200,5 @@ def last_line(file: str, log: LogBytes) -> Evidence | None:
             last = number, text.rstrip()
     if last is None:
         return None
-    step = 1 << 20
-    end = len(log) - len(tail)
-    before = sum(log[start : min(end, start + step)].count(b"\n") for start in range(0, end, step))
+    before = line_number(log, len(log) - len(tail)) - 1
     return Evidence(file, before + last[0], clip(last[1], MAX_TEXT))

@@ -18,7 +18,7 @@ from isobench_tui.results.facts import SETUP_LOG, AttemptFacts, event_int, event
 from isobench_tui.results.life import dead_engine
 from isobench_tui.results.metrics import metric
 from isobench_tui.results.models import ClientResult, Diagnosis, Evidence, Metric, Outcome, TrialFacts, Verdict
-from isobench_tui.results.text import clip, lines
+from isobench_tui.results.text import clip, line_at
 from isobench_tui.results.validity import flags
 
 __all__ = ["AttemptFacts", "dead_engine", "judge"]
@@ -39,12 +39,8 @@ def _quote(facts: AttemptFacts, event: Mapping[str, object]) -> Evidence | None:
     log = facts.logs.get(file)
     if log is None or wanted is None:
         return None
-    for at, line in lines(log):
-        if at == wanted:
-            return Evidence(file, at, clip(line.strip(), MAX_TEXT))
-        if at > wanted:
-            break
-    return None
+    line = line_at(log, wanted)
+    return None if line is None else Evidence(file, wanted, clip(line.strip(), MAX_TEXT))
 
 
 def _search(facts: AttemptFacts, files: list[str]) -> Evidence | None:

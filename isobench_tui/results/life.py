@@ -6,7 +6,7 @@ import re
 
 from isobench_tui.results.errors import MAX_TEXT
 from isobench_tui.results.models import Evidence
-from isobench_tui.results.text import MAX_PIECE, LogBytes, clean, clip
+from isobench_tui.results.text import Hints, LogBytes, clip
 
 _LIFE = re.compile(
     # a server begins: what an earlier one did at its end is over (a fresh server per trial shares the log)
@@ -15,26 +15,19 @@ _LIFE = re.compile(
     rb"|(?P<stops>API server: shutdown triggered|INFO: {5}Shutting down)"
     rb"|(?P<dead>EngineDeadError)"
 )
-_STEP = 1 << 20
+_HINTS = Hints(
+    b"non-default args", b"Initializing a", b"Started server", b"shutdown triggered", b"Shutting down",
+    b"EngineDeadError",
+)  # fmt: skip
 
 
 def dead_engine(file: str, log: LogBytes) -> Evidence | None:
     """The first line of a server's log that says its engine died in use, not while the server was being stopped."""
-    if log.find(b"EngineDeadError") < 0:
-        return None
     stopping = False
-    for mark in _LIFE.finditer(log):
-        if mark["dead"] is None:
-            stopping = mark["stops"] is not None
-        elif not stopping:
-            return _line(file, log, mark.start())
+    for piece in _HINTS.pieces(log):
+        for mark in _LIFE.finditer(piece.raw):
+            if mark["dead"] is None:
+                stopping = mark["stops"] is not None
+            elif not stopping:
+                return Evidence(file, piece.line, clip(piece.text.strip(), MAX_TEXT))
     return None
-
-
-def _line(file: str, log: LogBytes, at: int) -> Evidence:
-    """The line around an offset."""
-    start = max(log.rfind(mark, max(0, at - MAX_PIECE), at) for mark in (b"\n", b"\r", b"\0")) + 1
-    start = start or max(0, at - MAX_PIECE)
-    text = re.split(rb"[\r\n\0]", log[start : start + MAX_PIECE], maxsplit=1)[0]
-    number = 1 + sum(log[begin : min(at, begin + _STEP)].count(b"\n") for begin in range(0, at, _STEP))
-    return Evidence(file, number, clip(clean(text.decode("utf-8", "replace")).strip(), MAX_TEXT))

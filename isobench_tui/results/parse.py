@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from isobench_tui.campaign.models import Mode
 from isobench_tui.results.metrics import CORE, describe, metric
 from isobench_tui.results.models import ClientResult
-from isobench_tui.results.text import LogBytes, clean, clip, lines
+from isobench_tui.results.text import Hints, LogBytes, clean, clip
 
 MAX_JSON = 64 * 1024**2
 """Bytes of a result file that are accepted; vLLM's detailed files take about 1 KiB a request."""
@@ -90,11 +90,19 @@ _FIRST_ROW = re.compile(
 _FIRST_AND_LAST = ("completed", "p99_tpot_ms")
 
 
+_SERVING_HINTS = Hints(
+    b"requests", b"duration", b"tokens", b"throughput", b"goodput", b"TTFT", b"TPOT", b"ITL", b"E2EL", b"Serving",
+    b"=====",
+)  # fmt: skip
+"""Each line of a block holds one."""
+
+
 def _serving_block(log: LogBytes) -> _Printed | None:
     """The last block that has its header and its closing line of 50 '=' (in 0.3.3: its first and its last row)."""
     complete: _Printed | None = None
     current: _Printed | None = None
-    for _, text in lines(log):
+    for piece in _SERVING_HINTS.pieces(log):
+        text = piece.text
         if _HEADER.search(text):
             current = _Printed()
         elif early := _FIRST_ROW.search(text):
@@ -122,10 +130,14 @@ _THROUGHPUT = re.compile(
 _TOTAL = re.compile(r"(?<!\w)Total num (prompt|output) tokens:\s+(\d{1,15})\s*$")
 
 
+_THROUGHPUT_HINTS = Hints(b"Throughput", b"Total num")
+
+
 def _throughput_block(log: LogBytes) -> _Printed | None:
     """The last `Throughput:` line and the token counts below it (0.8+)."""
     found: _Printed | None = None
-    for _, text in lines(log):
+    for piece in _THROUGHPUT_HINTS.pieces(log):
+        text = piece.text
         if row := _THROUGHPUT.search(text):
             found = _Printed()
             for name, token in zip(
@@ -142,10 +154,14 @@ _AVERAGE = re.compile(r"(?<!\w)Avg latency: (\S+) seconds\s*$")
 _PERCENTILE = re.compile(r"(?<![\w.])(\d{1,3}(?:\.\d+)?)% percentile latency: (\S+) seconds\s*$")
 
 
+_LATENCY_HINTS = Hints(b"Avg latency", b"percentile")
+
+
 def _latency_block(log: LogBytes) -> _Printed | None:
     """The last `Avg latency:` line and the percentiles below it (0.4.1+)."""
     found: _Printed | None = None
-    for _, text in lines(log):
+    for piece in _LATENCY_HINTS.pieces(log):
+        text = piece.text
         if row := _AVERAGE.search(text):
             found = _Printed()
             found.add("avg_latency", row[1])
@@ -159,6 +175,9 @@ _COST = re.compile(r"(?<!\w)cost time (\S+)\s*$")
 _SPEED = re.compile(r"est\. speed input: (\S+) toks/s, output: (\S+) toks/s(?=[],\s]|$)")
 
 
+_PREFIX_CACHING_HINTS = Hints(b"start generating", b"cost time", b"est. speed")
+
+
 def _prefix_caching_block(log: LogBytes) -> _Printed | None:
     """`cost time` after the last `start generating`, with the last speeds of the progress bar before it (0.4.1+).
 
@@ -167,7 +186,8 @@ def _prefix_caching_block(log: LogBytes) -> _Printed | None:
     found: _Printed | None = None
     speeds: re.Match[str] | None = None
     generating = False
-    for _, text in lines(log):
+    for piece in _PREFIX_CACHING_HINTS.pieces(log):
+        text = piece.text
         if _GENERATING.search(text):
             found, speeds, generating = None, None, True
         elif not generating:

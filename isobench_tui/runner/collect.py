@@ -19,6 +19,7 @@ from isobench_tui.results.facts import AttemptFacts, MachineFacts, event_text
 from isobench_tui.results.judge import judge
 from isobench_tui.results.models import Diagnosis, Evidence, TrialFacts, Verdict
 from isobench_tui.results.parse import parse_client
+from isobench_tui.results.text import LogBytes
 from isobench_tui.results.validity import passing
 from isobench_tui.runner import breaker, jobfile, policy, preflight
 from isobench_tui.runner.eventlog import EventLog
@@ -174,14 +175,20 @@ def read(order: Order, run_dir: RunDir, facts: HostFacts) -> Ending:
     """What a run directory tells of an attempt that has ended, judged; `files` are hashed as they are now."""
     log = EventLog(run_dir)
     log.read()
-    trials = _trials(order, run_dir, log.seen)
+    with contextlib.ExitStack() as stack:
+        logs = _logs(order, run_dir, stack)
+        return _read_with(order, run_dir, facts, log, logs)
+
+
+def _read_with(order: Order, run_dir: RunDir, facts: HostFacts, log: EventLog, logs: _Logs) -> Ending:
+    trials = _trials(order, run_dir, log.seen, logs)
     hide = secrets.redactor()
     python = log.last("python") or {}
     override = log.last("override") or {}
     client = log.last("client") or {}
     spec = order.spec
     used = event_text(override, "use") if override.get("applied") is True else spec.workload.model
-    verdict = _own_verdict(facts) or _judge(order, run_dir, facts, log.seen, trials)
+    verdict = _own_verdict(facts) or _judge(order, facts, log.seen, trials, logs)
     exit_ = facts.exit or Exit(code=None)
     return Ending(
         _hidden(verdict, hide),
@@ -229,7 +236,7 @@ def _own_verdict(facts: HostFacts) -> Verdict | None:
 
 
 def _judge(
-    order: Order, run_dir: RunDir, facts: HostFacts, seen: list[dict[str, Any]], trials: tuple[Trial, ...]
+    order: Order, facts: HostFacts, seen: list[dict[str, Any]], trials: tuple[Trial, ...], logs: _Logs
 ) -> Verdict:
     exit_ = facts.exit or Exit(code=None)
     ended_itself = exit_.code == 0
@@ -242,7 +249,9 @@ def _judge(
             workload=order.spec.workload,
             events=tuple(seen),
             trials=tuple(trial.facts for trial in trials),
-            logs=_logs(run_dir, trials),
+            logs=logs.texts,
+            holes=logs.holes,
+            unread=logs.unread,
             exit_code=exit_.code,
             signal=exit_.signal,
             oom_killed=exit_.oom_killed,
@@ -267,12 +276,34 @@ def _cut_off(seen: list[dict[str, Any]], exit_: Exit) -> bool:
     return (exit_.engine_away or rebooted) and not any(event["event"] == "end" for event in seen)
 
 
-def _logs(run_dir: RunDir, trials: tuple[Trial, ...]) -> dict[str, bytes]:
-    names = [SETUP_LOG, SERVER_LOG, *(f"client-{trial.facts.index:02d}.log" for trial in trials)]
-    return {name: data for name in names if (data := _safe(run_dir, name))}
+@dataclass(frozen=True, slots=True)
+class _Logs:
+    """The logs of an attempt, open while it is judged."""
+
+    texts: dict[str, LogBytes]
+    holes: dict[str, int]
+    unread: dict[str, str]
 
 
-def _trials(order: Order, run_dir: RunDir, seen: list[dict[str, Any]]) -> tuple[Trial, ...]:
+def _logs(order: Order, run_dir: RunDir, stack: contextlib.ExitStack) -> _Logs:
+    planned = jobfile.trials(order.spec, order.settings)
+    found = _Logs({}, {}, {})
+    for name in (SETUP_LOG, SERVER_LOG, *(trial.log for trial in planned)):
+        try:
+            log = stack.enter_context(run_dir.log(name))
+        except FileNotFoundError:
+            continue
+        except Hostile as error:
+            found.unread[name] = str(error)
+            continue
+        if len(log):
+            found.texts[name] = log
+        if lost := log.hole():
+            found.holes[name] = lost
+    return found
+
+
+def _trials(order: Order, run_dir: RunDir, seen: list[dict[str, Any]], logs: _Logs) -> tuple[Trial, ...]:
     """One row for each run of the client that ended, as the driver tells it; what it printed is parsed anew."""
     planned = {trial.index: trial for trial in jobfile.trials(order.spec, order.settings)}
     found: dict[int, Trial] = {}
@@ -286,7 +317,9 @@ def _trials(order: Order, run_dir: RunDir, seen: list[dict[str, Any]]) -> tuple[
             continue
         plan = planned[index]
         result = parse_client(
-            order.spec.workload.mode, _safe(run_dir, plan.log), _safe(run_dir, plan.result) if plan.result else None
+            order.spec.workload.mode,
+            logs.texts.get(plan.log, b""),
+            _safe(run_dir, plan.result) if plan.result else None,
         )
         argv = event.get("argv")
         found[index] = Trial(

@@ -35,6 +35,47 @@ class Hostile(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class LogFile:
+    """An open file as `results` reads logs: its slices are bytes, and it tells where it has no data.
+
+    Nothing is mapped into memory: whoever cuts the file off meanwhile would kill the process that maps it.
+    """
+
+    fd: int
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, key: slice, /) -> bytes:
+        start, stop, step = key.indices(self.size)
+        if step != 1:
+            raise ValueError("a log is read forwards")
+        return _pread(self.fd, max(0, stop - start), start)
+
+    def extent(self, offset: int) -> tuple[int, int]:
+        """(start, end) of the next stretch of data at or after `offset`; both the size where there is none."""
+        try:
+            start = os.lseek(self.fd, offset, os.SEEK_DATA)
+            start, end = min(start, self.size), os.lseek(self.fd, start, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            return self.size, self.size
+        return start, min(end, self.size)
+
+    def hole(self) -> int:
+        """Bytes without data between the first and the last stretch of data."""
+        lost = at = 0
+        while at < self.size:
+            start, end = self.extent(at)
+            if at and start < self.size:
+                lost += start - at
+            at = end
+        return lost
+
+
+@dataclass(frozen=True, slots=True)
 class RunDir:
     """A run directory, read as if an enemy had written it."""
 
@@ -108,14 +149,13 @@ class RunDir:
         Both are the file's size where there is no more data. Raises FileNotFoundError, Hostile.
         """
         with self.open(name) as fd:
-            try:
-                start = os.lseek(fd, offset, os.SEEK_DATA)
-                return start, os.lseek(fd, start, os.SEEK_HOLE)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    raise
-                size = os.fstat(fd).st_size
-                return size, size
+            return LogFile(fd, os.fstat(fd).st_size).extent(offset)
+
+    @contextlib.contextmanager
+    def log(self, name: str) -> Iterator[LogFile]:
+        """A log to be read in slices, whatever its size. Raises FileNotFoundError, Hostile."""
+        with self.open(name) as fd:
+            yield LogFile(fd, os.fstat(fd).st_size)
 
     def names(self) -> list[str]:
         """At most MOST_NAMES names in the directory, sorted; only one level: nothing of ours lies deeper."""
