@@ -52,8 +52,8 @@ class Board(Screen[None]):
         super().__init__()
         self._source, self._settings = source, settings
         self._readonly, self._start_runner, self._clock = readonly, start_runner, clock
-        self._snapshot = Snapshot(str(source.workspace.root), True, 0.0)
-        self._selection = Selection()
+        self.snapshot = Snapshot(str(source.workspace.root), True, 0.0)
+        self.selection = Selection()
         self._tabs: tuple[Tab, ...] = make_tabs(source)
         self._offered = ""
         self._trouble = ""
@@ -82,7 +82,7 @@ class Board(Screen[None]):
 
     @property
     def readonly(self) -> bool:
-        return self._readonly or not self._snapshot.writable
+        return self._readonly or not self.snapshot.writable
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Read-only: what steers is neither done nor shown."""
@@ -91,8 +91,8 @@ class Board(Screen[None]):
 
     def tell(self, snapshot: Snapshot) -> None:
         """A new snapshot: every pane gets it, and shows what of it is its own."""
-        self._snapshot = snapshot
-        self._selection = Selection(snapshot.job(self.query_one(QueuePane).list.key))
+        self.snapshot = snapshot
+        self.selection = Selection(snapshot.job(self.query_one(QueuePane).list.key))
         self._trouble = ""
         self.queue.tell(snapshot)
         for pane in self.query(TextPane):
@@ -103,14 +103,14 @@ class Board(Screen[None]):
     def trouble(self, text: str) -> None:
         """The store cannot be read now: the header says so until it can."""
         self._trouble = text
-        self.query_one("#header", TextPane).tell(self._snapshot)
+        self.query_one("#header", TextPane).tell(self.snapshot)
 
     def _header(self, snapshot: Snapshot, room: Room) -> tuple[Text, Text]:
         return header(snapshot, room, readonly=self.readonly, trouble=self._trouble)
 
     def _tell_tabs(self) -> None:
         for tab in self._tabs:
-            tab.tell(self._snapshot, self._selection)
+            tab.tell(self.snapshot, self.selection)
 
     @on(TabbedContent.TabActivated)
     def _tab_opened(self) -> None:
@@ -118,12 +118,12 @@ class Board(Screen[None]):
 
     @on(JobChosen)
     def _chosen(self, event: JobChosen) -> None:
-        self._selection = Selection(self._snapshot.job(event.job))
+        self.selection = Selection(self.snapshot.job(event.job))
         self._tell_tabs()
 
     @on(OpenJob)
     def _open(self, event: OpenJob) -> None:
-        job = self._snapshot.job(event.job)
+        job = self.snapshot.job(event.job)
         failed = job is not None and job.state == "done" and not job.valid
         self.action_tab("diagnosis" if failed else "log")
 
@@ -171,7 +171,7 @@ class Board(Screen[None]):
 
     @work(exit_on_error=False)
     async def action_commands(self) -> None:
-        job = self._selection.job
+        job = self.selection.job
         if job is None:
             self.notify("no job is chosen", markup=False)
             return
@@ -210,8 +210,8 @@ class Board(Screen[None]):
             self.notify("this window only reads", severity="warning", markup=False)
             return
         queue = self.query_one(QueuePane)
-        chosen = tuple(job for job in self._snapshot.jobs if job.id in keys)
-        found = order(action, self._snapshot, chosen, queue.under)
+        chosen = tuple(job for job in self.snapshot.jobs if job.id in keys)
+        found = order(action, self.snapshot, chosen, queue.under)
         if isinstance(found, Nothing):
             self.notify(found.why, severity="warning", markup=False)
             return
@@ -226,8 +226,8 @@ class Board(Screen[None]):
 
     def _offer_runner(self) -> None:
         """Once for each time that a runner is gone with work left."""
-        runner = self._snapshot.runner
-        gone = not runner.alive and total(self._snapshot).left > 0
+        runner = self.snapshot.runner
+        gone = not runner.alive and total(self.snapshot).left > 0
         state = f"{runner.word} {runner.beat_at}" if gone else ""
         if not gone or state == self._offered or self._start_runner is None or self.readonly:
             return
@@ -236,12 +236,12 @@ class Board(Screen[None]):
 
     @work(exit_on_error=False, exclusive=True, group="start")
     async def action_start_runner(self) -> None:
-        if self._snapshot.runner.alive or self._start_runner is None:
+        if self.snapshot.runner.alive or self._start_runner is None:
             self.notify(
-                "a runner is alive" if self._snapshot.runner.alive else "this window starts none", markup=False
+                "a runner is alive" if self.snapshot.runner.alive else "this window starts none", markup=False
             )
             return
-        left = total(self._snapshot).left
+        left = total(self.snapshot).left
         if not await self.app.push_screen_wait(Confirm(f"No runner is alive and {left} jobs are left. Start one?")):
             return
         try:

@@ -225,20 +225,23 @@ def _speedup(job: Job, base: list[float]) -> float | None:
 
 def running(connection: sqlite3.Connection) -> tuple[Running, ...]:
     """The open attempts with all that moves about them, by lane."""
-    return tuple(
-        Running(
-            attempt=row["id"],
-            job=row["job_id"],
-            lane=row["lane"],
-            host=row["host"] or "",
-            stop=row["stop"],
-            started_at=row["started_at"],
-            phases=tuple(PhaseRow(*values) for values in query.phases(connection, row["id"])),
-            live=query.live_phase(connection, row["id"]),
-            pull=query.live_pull(connection, row["id"]),
-            model=query.live_model(connection, row["id"]),
-        )
-        for row in query.open_attempts(connection)
+    return tuple(_running(connection, row) for row in query.open_attempts(connection))
+
+
+def _running(connection: sqlite3.Connection, row: sqlite3.Row) -> Running:
+    phase = live.get(connection, f"phase/{row['id']}")
+    return Running(
+        attempt=row["id"],
+        job=row["job_id"],
+        lane=row["lane"],
+        host=row["host"] or "",
+        stop=row["stop"],
+        started_at=row["started_at"],
+        phases=tuple(PhaseRow(*values) for values in query.phases(connection, row["id"])),
+        live_at=phase[0] if phase else "",
+        live=live.LivePhase(**phase[1]) if phase else None,
+        pull=query.live_pull(connection, row["id"]),
+        model=query.live_model(connection, row["id"]),
     )
 
 

@@ -130,6 +130,8 @@ class Running:
     stop: str | None
     started_at: str
     phases: tuple[PhaseRow, ...]
+    live_at: str
+    """When `live` was written; empty where there is none."""
     live: LivePhase | None
     pull: LivePull | None
     model: LiveModel | None

@@ -27,7 +27,7 @@ class EventsPane(LazyPane[tuple[Event, ...]]):
 
     def draw(self, found: tuple[Event, ...]) -> None:
         shown = self.query_one(LineList)
-        at_end = not shown.lines or shown.key == shown.lines[-1].key
+        at_end = shown.at_end
         shown.show(tuple(Line(_line(event), str(event.id)) for event in found))
         if at_end and found:
             shown.choose(str(found[-1].id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Vertical
@@ -13,7 +14,7 @@ from isobench_tui.tui.actions import QUEUE, bindings
 from isobench_tui.tui.dialogs.prompt import Prompt
 from isobench_tui.tui.messages import JobChosen, OpenJob, Steer
 from isobench_tui.tui.snapshot import Clock, Job, Snapshot
-from isobench_tui.tui.views.queue import heading, lines, matches
+from isobench_tui.tui.views.queue import QueueLines, matches
 from isobench_tui.tui.widgets.lines import LineList
 
 
@@ -28,6 +29,7 @@ class QueuePane(Vertical):
         self._snapshot: Snapshot | None = None
         self._marked: frozenset[str] = frozenset()
         self._filter = ""
+        self._heading = Text()
         self._grouped = grouped
         self._follows = True
         """The cursor goes with what runs, until the operator moves it."""
@@ -67,9 +69,12 @@ class QueuePane(Vertical):
         if self._snapshot is None:
             return
         width = self.list.size.width or self.size.width
-        found = [job for job in self._jobs if matches(job, self._filter)]
-        self.list.show(lines(found, self._clock(), width, marked=self._marked, grouped=self._grouped))
-        self.query_one("#queue-heading", Static).update(heading(width))
+        found = [job for job in self._jobs if matches(job, self._filter)] if self._filter else self._jobs
+        rows = QueueLines(found, self._clock(), width, self._marked, self._grouped)
+        self.list.show(rows)
+        if rows.heading != self._heading:
+            self._heading = rows.heading
+            self.query_one("#queue-heading", Static).update(rows.heading)
         self.border_title = f"Queue {len(found)}/{len(self._jobs)}"
         notes = ["follows what runs"] if self._follows else []
         notes += [f"filter: {self._filter}"] if self._filter else []

@@ -57,11 +57,15 @@ class NowPane(TextPane):
     def __init__(self, clock: Clock, *, id: str) -> None:
         super().__init__(lambda snapshot, room: now_lines(snapshot, room, self._rates), clock, id=id, title="Now")
         self._rates: dict[str, deque[float]] = {}
+        self._rated: dict[str, str] = {}
+        """Attempt -> when its newest reading was written: a snapshot may bring it again."""
 
     def tell(self, snapshot: Snapshot) -> None:
         open_now = {one.attempt for one in snapshot.running}
         self._rates = {key: rates for key, rates in self._rates.items() if key in open_now}
         for one in snapshot.running:
-            if one.live is not None and one.live.tokens_per_s is not None:
-                self._rates.setdefault(one.attempt, deque(maxlen=RATES)).append(one.live.tokens_per_s)
+            if one.live is None or one.live.tokens_per_s is None or self._rated.get(one.attempt) == one.live_at:
+                continue
+            self._rated[one.attempt] = one.live_at
+            self._rates.setdefault(one.attempt, deque(maxlen=RATES)).append(one.live.tokens_per_s)
         super().tell(snapshot)

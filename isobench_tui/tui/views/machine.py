@@ -44,11 +44,12 @@ def machine_lines(snapshot: Snapshot, room: Room) -> tuple[Text, ...]:
 def _disk(disk: LiveDisk, past: Past, width: int) -> Text:
     used = 1 - disk.free / disk.total if disk.total else 0.0
     style = BAD if used > FULL else WARN if used > TIGHT else ""
-    text = Text("disk ", DIM, no_wrap=True)
+    text = Text(f"{', '.join(disk.holds) or 'disk'} ", DIM, no_wrap=True)
+    text.append(f"{bytes_text(disk.free)} free of {bytes_text(disk.total)} ", style)
     text.append(bar(used, 10), style)
-    text.append(f" {bytes_text(disk.free)} free of {bytes_text(disk.total)} ", style)
+    text.append(" ")
     _graph(text, past.get(("disk", disk.path), ()), width, 14, high=disk.total)
-    text.append(f"{', '.join(disk.holds)} {safe(disk.path)}", DIM)
+    text.append(safe(disk.path), DIM)
     return text
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.console import Console
 from rich.text import Text
 
 from isobench_tui.report.text import bytes_text, clock, safe, span
@@ -15,6 +16,8 @@ from isobench_tui.tui.views.line import Room
 from isobench_tui.tui.views.words import BAD, DIM, GOOD, HEAD, LIVE, WARN, bar, spark
 
 _SHORT = {"preflight": "pre", "cleanup": "clean", "collect": "coll"}
+_CONSOLE = Console(width=200)
+"""Wrapping text needs one; it writes nowhere."""
 LAYERS = 8
 """Layers of a pull that are listed; the others are counted."""
 
@@ -22,8 +25,10 @@ LAYERS = 8
 def now_lines(snapshot: Snapshot, room: Room, rates: Mapping[str, Sequence[float]]) -> tuple[Text, ...]:
     """Lines for every running attempt; `rates`: attempt -> its tokens/s so far, as the server's log told them."""
     if not snapshot.running:
-        return (_idle(snapshot),)
+        return tuple(_idle(snapshot).wrap(_CONSOLE, room.width))
     lines: list[Text] = []
+    if not snapshot.runner.alive:
+        lines.append(Text("no runner is alive; when it was last seen:", WARN))
     each = Room(room.now, room.width, max(2, room.height // len(snapshot.running)))
     for one in snapshot.running:
         lines += attempt_lines(one, snapshot.job(one.job), each, rates.get(one.attempt, ()))[: each.height]
@@ -31,6 +36,8 @@ def now_lines(snapshot: Snapshot, room: Room, rates: Mapping[str, Sequence[float
 
 
 def _idle(snapshot: Snapshot) -> Text:
+    if not snapshot.campaigns:
+        return Text("no campaign yet: `isobench run FILE` submits one", DIM)
     if not snapshot.runner.alive:
         left = any(campaign.tally.left for campaign in snapshot.campaigns)
         return Text("nothing runs: no runner is alive" if left else "nothing is left to run", DIM)
@@ -48,7 +55,7 @@ def attempt_lines(one: Running, job: Job | None, room: Room, rates: Sequence[flo
     if room.height <= 2:
         lines[0].append("  ").append_text(_phase(one, now))
         return [*lines, *what[:1]] if what else [*lines, _track(one, now)]
-    lines += [_track(one, now), _phase(one, now), *what]
+    lines += [_phase(one, now), *what, *_track(one, now).wrap(_CONSOLE, room.width)]
     if one.pull is not None and room.height > 6:
         lines += _layers(one.pull)
     return lines
@@ -65,7 +72,7 @@ def _title(one: Running, job: Job | None, now: float) -> Text:
 
 def _track(one: Running, now: float) -> Text:
     """Every phase with its seconds: done, going on, still to come."""
-    text = Text(no_wrap=True)
+    text = Text()
     done = {row.phase: row for row in one.phases}
     for phase in PHASES:
         row = done.get(phase)

@@ -1,9 +1,10 @@
-"""The queue as lines: columns by what there is room for, a heading for each task, a filter in words."""
+"""The queue as lines: columns as wide as their content, as many as fit; a heading for each task; a filter in words."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from rich.text import Text
 
@@ -13,88 +14,167 @@ from isobench_tui.tui.snapshot import Job
 from isobench_tui.tui.views.line import Line
 from isobench_tui.tui.views.words import BAD, DIM, GOOD, HEAD, WARN, state_word
 
+Cell = tuple[str, str]
+"""(text, style)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
     title: str
-    width: int
-    cell: Callable[[Job, float], tuple[str, str]]
-    """(text, style) of a job at a time."""
+    most: int
+    """Cells that it takes at most."""
+    cell: Callable[[Job, float], Cell]
+    """Of a job at a time."""
+    drop: int
+    """Where there is no room for all, the columns with the highest number go first."""
     right: bool = False
-    from_width: int = 0
-    """Shown in lists at least this wide."""
+    rest: bool = False
+    """Takes whatever room is left, from the 12th cell on."""
+    of_task: bool = False
+    """The heading of a task says it."""
 
 
-def _duration(job: Job, now: float) -> tuple[str, str]:
+def _duration(job: Job, now: float) -> Cell:
     if job.started_at is None:
         return "", ""
     end = seconds(job.ended_at) if job.ended_at else now
     return span(max(0.0, end - seconds(job.started_at))), "" if job.ended_at else DIM
 
 
-def _value(job: Job, _: float) -> tuple[str, str]:
+def _value(job: Job, _: float) -> Cell:
     if job.value is None or job.state != "done":
         return "", ""
     return f"{number(job.value)} {job.unit}", "" if job.valid else DIM
 
 
-def _speedup(job: Job, _: float) -> tuple[str, str]:
+def _speedup(job: Job, _: float) -> Cell:
     if job.speedup is None or job.state != "done":
         return "", ""
     style = GOOD if job.speedup > 1.05 else BAD if job.speedup < 0.95 else ""
     return f"{job.speedup:.3f}x", style
 
 
-def _flags(job: Job, _: float) -> tuple[str, str]:
-    if job.state == "done" and job.outcome != "success":
-        return safe(job.reason), DIM
-    if job.state in {"held", "skipped"}:
+def _notes(job: Job, _: float) -> Cell:
+    """Why it failed, waits or was skipped; else the flags of its result, those that spoil it first."""
+    if (job.state == "done" and job.outcome != "success") or job.state in {"held", "skipped"}:
         return safe(job.reason), DIM
     order = sorted(job.flags, key=lambda name: name not in job.invalidating)
     return " ".join(order), WARN if job.invalidating else DIM
 
 
 COLUMNS = (
-    Column("commit", 8, lambda job, _: (job.commit[:8], "")),
-    Column("side", 18, lambda job, _: (safe(job.side), HEAD if job.arm != "agent" else "")),
-    Column("#", 2, lambda job, _: (str(job.repeat), DIM), right=True),
-    Column("mode", 10, lambda job, _: (job.mode, DIM), from_width=96),
-    Column("state", 16, lambda job, _: state_word(job)),
-    Column("result", 16, _value, right=True),
-    Column("speedup", 8, _speedup, right=True),
-    Column("took", 6, _duration, right=True),
-    Column("model", 22, lambda job, _: (safe(job.model), DIM), from_width=130),
-    Column("flags, reason", 60, _flags, from_width=82),
+    Column("commit", 8, lambda job, _: (job.commit[:8], ""), 0),
+    Column("side", 24, lambda job, _: (safe(job.side), HEAD if job.arm != "agent" else ""), 0),
+    Column("#", 3, lambda job, _: (str(job.repeat), DIM), 0, right=True),
+    Column("mode", 14, lambda job, _: (job.mode, DIM), 5, of_task=True),
+    Column("state", 24, lambda job, _: state_word(job), 0),
+    Column("result", 18, _value, 1, right=True),
+    Column("speedup", 9, _speedup, 2, right=True),
+    Column("took", 6, _duration, 3, right=True),
+    Column("model", 28, lambda job, _: (safe(job.model), DIM), 6, of_task=True),
+    Column("flags, reason", 80, _notes, 4, rest=True),
 )
+_MARGIN = 2
+_LEAST_REST = 12
 
 
-def columns(width: int) -> tuple[Column, ...]:
-    """Those for which a list of this width has room."""
-    return tuple(column for column in COLUMNS if width >= column.from_width)
+@dataclass(frozen=True)
+class QueueLines:
+    """The rows of a queue as `Lines`: made when they are seen."""
+
+    jobs: Sequence[Job]
+    now: float
+    room: int
+    """Cells of the list."""
+    marked: Collection[str] = frozenset()
+    grouped: bool = True
+    _entries: list[Job | str] = field(init=False, repr=False)
+    """Jobs, and the ids of those before which a heading stands."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_entries", list(_entries(self.jobs, grouped=self.grouped)))
+
+    @cached_property
+    def columns(self) -> tuple[tuple[Column, int], ...]:
+        """(column, its width): as many as fit, the least telling ones left out."""
+        widths = {column.title: self._natural(column) for column in COLUMNS}
+        kept = [column for column in COLUMNS if widths[column.title] and not (self.grouped and column.of_task)]
+        while _sum(kept, widths) > self.room and any(column.drop for column in kept):
+            kept.remove(max(kept, key=lambda column: column.drop))
+        left = self.room - _sum(kept, widths)
+        return tuple(
+            (column, min(column.most, widths[column.title] + (left if column.rest else 0))) for column in kept
+        )
+
+    def _natural(self, column: Column) -> int:
+        """Cells that the widest of its cells takes; 0 where all are empty."""
+        widest = max((len(column.cell(job, self.now)[0]) for job in self._sample), default=0)
+        if not widest:
+            return 0
+        return _LEAST_REST if column.rest else min(column.most, max(widest, len(column.title)))
+
+    @cached_property
+    def _sample(self) -> Sequence[Job]:
+        """The jobs whose cells decide how wide columns are: of many, an even choice."""
+        return self.jobs[:: max(1, len(self.jobs) // 500)]
+
+    @cached_property
+    def _several(self) -> bool:
+        return any(job.campaign != self.jobs[0].campaign for job in self.jobs)
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {entry.id: at for at, entry in enumerate(self._entries) if isinstance(entry, Job)}
+
+    @cached_property
+    def heading(self) -> Text:
+        """The names of the columns, above the list."""
+        text = Text(" " * _MARGIN, style=DIM, no_wrap=True)
+        for column, width in self.columns:
+            text.append(_fit(column.title, width, right=column.right) + " ")
+        return text
+
+    @property
+    def width(self) -> int:
+        return self.room
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def key(self, at: int) -> str:
+        entry = self._entries[at]
+        return entry.id if isinstance(entry, Job) else ""
+
+    def find(self, key: str) -> int | None:
+        return self._places.get(key)
+
+    def line(self, at: int) -> Line:
+        entry = self._entries[at]
+        if isinstance(entry, str):
+            below = self._entries[at + 1]
+            assert isinstance(below, Job)
+            return Line(_task(below, several=self._several))
+        marked = entry.id in self.marked
+        text = Text("* " if marked else "> " if entry.state == "running" else "  ", no_wrap=True)
+        for column, width in self.columns:
+            words, style = column.cell(entry, self.now)
+            text.append(_fit(words, width, right=column.right), style)
+            text.append(" ")
+        text.rstrip()
+        return Line(text, entry.id, marked)
 
 
-def heading(width: int) -> Text:
-    """The names of the columns, above the list."""
-    text = Text("  ", style=DIM, no_wrap=True)
-    for column in columns(width):
-        text.append(_cell(column.title, column) + " ")
-    return text
+def _sum(columns: Collection[Column], widths: dict[str, int]) -> int:
+    return _MARGIN + sum(widths[column.title] + 1 for column in columns)
 
 
-def lines(
-    jobs: Collection[Job], now: float, width: int, *, marked: Collection[str] = (), grouped: bool = True
-) -> tuple[Line, ...]:
-    """One line a job; with `grouped`, a heading where another task begins."""
-    found: list[Line] = []
+def _entries(jobs: Sequence[Job], *, grouped: bool) -> Iterable[Job | str]:
     task: tuple[str, int] | None = None
-    several = len({job.campaign for job in jobs}) > 1
-    shown = columns(width)
     for job in jobs:
         if grouped and (job.campaign, job.task) != task:
             task = (job.campaign, job.task)
-            found.append(Line(_task(job, several=several)))
-        found.append(Line(_row(job, now, shown, marked=job.id in marked), job.id, job.id in marked))
-    return tuple(found)
+            yield job.id
+        yield job
 
 
 def _task(job: Job, *, several: bool) -> Text:
@@ -106,19 +186,9 @@ def _task(job: Job, *, several: bool) -> Text:
     return text
 
 
-def _row(job: Job, now: float, shown: tuple[Column, ...], *, marked: bool) -> Text:
-    text = Text("* " if marked else "> " if job.state == "running" else "  ", no_wrap=True)
-    for column in shown:
-        words, style = column.cell(job, now)
-        text.append(_cell(words, column), style)
-        text.append(" ")
-    text.rstrip()
-    return text
-
-
-def _cell(words: str, column: Column) -> str:
-    cut = words if len(words) <= column.width else words[: column.width - 1] + "…"
-    return cut.rjust(column.width) if column.right else cut.ljust(column.width)
+def _fit(words: str, width: int, *, right: bool) -> str:
+    cut = words if len(words) <= width else words[: width - 1] + "…"
+    return cut.rjust(width) if right else cut.ljust(width)
 
 
 def matches(job: Job, words: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.events import Click
@@ -11,7 +12,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from isobench_tui.tui.actions import LISTS, bindings
-from isobench_tui.tui.views.line import Line
+from isobench_tui.tui.views.line import Line, Lines, Plain
 
 
 class LineList(ScrollView, can_focus=True):
@@ -40,7 +41,9 @@ class LineList(ScrollView, can_focus=True):
 
     def __init__(self, *, cursor: bool = True, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._lines: tuple[Line, ...] = ()
+        self._lines: Lines = Plain()
+        self._shown: dict[int, Line] = {}
+        """Lines as they were last rendered, by their place."""
         self._cursor = cursor
         self._at = 0
         self._key = ""
@@ -51,47 +54,50 @@ class LineList(ScrollView, can_focus=True):
         return self._key
 
     @property
-    def lines(self) -> tuple[Line, ...]:
-        return self._lines
+    def at_end(self) -> bool:
+        """Whether the cursor stands on the last line, or there is none yet."""
+        return not len(self._lines) or self._at == len(self._lines) - 1
 
-    def show(self, lines: tuple[Line, ...]) -> None:
+    def show(self, lines: Lines | Sequence[Line]) -> None:
         """Show these lines instead. Nothing is painted that did not change."""
+        new: Lines = Plain(lines) if isinstance(lines, tuple | list) else lines  # type: ignore[assignment]
         old, top = self._lines, self.scroll_offset.y
-        anchor = next(((line.key, at - top) for at, line in enumerate(old[top:], top) if line.key), None)
-        followed = self._cursor and bool(old) and top <= self._at < top + max(1, self.size.height)
-        self._lines = lines
-        width = max((line.text.cell_len for line in lines), default=0)
-        size = Size(width, len(lines))
+        anchor = next(((key, at - top) for at in range(top, len(old)) if (key := old.key(at))), None)
+        followed = self._cursor and len(old) > 0 and top <= self._at < top + max(1, self.size.height)
+        self._lines = new
+        size = Size(new.width, len(new))
         if size != self.virtual_size:
             self.virtual_size = size
-        self._keep_cursor(lines)
+        self._keep_cursor()
         self._keep_view(anchor, top, followed=followed)
         if self.scroll_offset.y != top:
             self.refresh()
             return
         for y in range(self.size.height):
-            at = top + y
-            if (old[at] if at < len(old) else None) != (lines[at] if at < len(lines) else None):
+            if self._shown.get(top + y) != self._line(top + y):
                 self.refresh(Region(0, y, self.size.width, 1))
 
-    def _keep_cursor(self, lines: tuple[Line, ...]) -> None:
+    def _line(self, at: int) -> Line | None:
+        return self._lines.line(at) if at < len(self._lines) else None
+
+    def _keep_cursor(self) -> None:
         if not self._cursor:
             return
-        where = next((at for at, line in enumerate(lines) if line.key and line.key == self._key), None)
+        where = self._lines.find(self._key) if self._key else None
         if where is not None:
             if where != self._at:
                 before, self._at = self._at, where
                 self._paint(before, where)
             return
-        self._at, self._key = 0, ""
-        self._go(self._at, 1)
+        before, self._at, self._key = self._at, 0, ""
+        self._go(before, 1)
 
     def _keep_view(self, anchor: tuple[str, int] | None, top: int, *, followed: bool) -> None:
         """The line that was on top stays where it was; at the very top, what is new comes into view."""
         if anchor is None or top == 0:
             return
         key, offset = anchor
-        where = next((at for at, line in enumerate(self._lines) if line.key == key), None)
+        where = self._lines.find(key)
         if where is not None and where - offset != top:
             self.scroll_to(y=max(0, where - offset), animate=False, immediate=True)
         if followed:
@@ -99,7 +105,7 @@ class LineList(ScrollView, can_focus=True):
 
     def choose(self, key: str) -> bool:
         """Put the cursor on a key, if it is there."""
-        where = next((at for at, line in enumerate(self._lines) if line.key == key), None)
+        where = self._lines.find(key)
         if where is None:
             return False
         self._go(where, 1)
@@ -107,13 +113,13 @@ class LineList(ScrollView, can_focus=True):
 
     def _go(self, at: int, step: int) -> None:
         """To the nearest line with a key from `at` on in the direction of `step`, else in the other one."""
-        if not self._cursor or not self._lines:
+        if not self._cursor or not len(self._lines):
             return
         at = min(max(at, 0), len(self._lines) - 1)
         ways = (range(at, len(self._lines)), range(at, -1, -1))
         for way in ways if step > 0 else reversed(ways):
             for where in way:
-                if self._lines[where].key:
+                if self._lines.key(where):
                     self._stand(where)
                     return
 
@@ -121,7 +127,7 @@ class LineList(ScrollView, can_focus=True):
         before, self._at = self._at, where
         self._paint(before, where)
         self._into_view()
-        key = self._lines[where].key
+        key = self._lines.key(where)
         if key != self._key:
             self._key = key
             self.post_message(self.Moved(self, key))
@@ -135,22 +141,26 @@ class LineList(ScrollView, can_focus=True):
     def _into_view(self) -> None:
         height = max(1, self.scrollable_content_region.height or self.size.height)
         top = self.scroll_offset.y
-        heading = 1 if self._at > 0 and not self._lines[self._at - 1].key else 0
+        heading = 1 if self._at > 0 and not self._lines.key(self._at - 1) else 0
         if self._at - heading < top:
             self.scroll_to(y=self._at - heading, animate=False, immediate=True)
         elif self._at >= top + height:
             self.scroll_to(y=self._at - height + 1, animate=False, immediate=True)
 
     def on_resize(self) -> None:
-        if self._cursor and self._lines:
+        if self._cursor and len(self._lines):
             self._into_view()
 
     def render_line(self, y: int) -> Strip:
         at, width = y + self.scroll_offset.y, self.size.width
         base = self.rich_style
-        if at >= len(self._lines):
+        line = self._line(at)
+        if line is None:
+            self._shown.pop(at, None)
             return Strip.blank(width, base)
-        line = self._lines[at]
+        if len(self._shown) > 4 * max(50, self.size.height):
+            self._shown.clear()
+        self._shown[at] = line
         style = base
         if line.marked:
             style = base + self.get_component_rich_style("lines--marked", partial=True)
@@ -202,7 +212,7 @@ class LineList(ScrollView, can_focus=True):
     def on_click(self, event: Click) -> None:
         """The mouse is optional: a click chooses a line, a second one opens it."""
         at = int(event.y) + self.scroll_offset.y
-        if self._cursor and at < len(self._lines) and self._lines[at].key:
+        if self._cursor and at < len(self._lines) and self._lines.key(at):
             if event.chain > 1:
                 self.action_open()
             else:
