@@ -1,4 +1,4 @@
-"""Every state at every size, as an operator reads it. ISOBENCH_UPDATE_SCREENS=1 writes the screens anew: look at each."""
+"""Every state at every size, as an operator reads it. ISOBENCH_UPDATE_SCREENS=1 renews them: look at each."""
 
 from __future__ import annotations
 

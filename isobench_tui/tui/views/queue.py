@@ -1,4 +1,4 @@
-"""The queue as lines: columns as wide as their content, as many as fit; a heading for each task; a filter in words."""
+"""The queue as lines: columns as wide as their content, as many as fit; a heading for each task; a filter."""
 
 from __future__ import annotations
 
