@@ -22,7 +22,7 @@ from textual.app import App, ComposeResult
 from textual.geometry import Region
 from textual.pilot import Pilot
 
-from isobench_tui.tui.log.actions import LOG_ACTIONS
+from isobench_tui.tui.actions import LOG
 from isobench_tui.tui.log.pane import LogPane
 from isobench_tui.tui.log.view import LogView
 
@@ -304,10 +304,10 @@ async def test_a_failure_of_the_reader_is_shown_and_not_fatal(logs: Logs) -> Non
 
 
 def test_every_action_of_the_table_has_its_method() -> None:
-    for name, keys, label, text in LOG_ACTIONS:
-        assert hasattr(LogPane, f"action_{name.removeprefix('log.')}"), name
-        assert keys and label and text
-    used = [key for _, keys, _, _ in LOG_ACTIONS for key in keys.split(",")]
+    for action in LOG:
+        assert hasattr(LogPane, f"action_{action.name}"), action.id
+        assert action.key and action.label and action.help
+    used = [key for action in LOG for key in action.key.split(",")]
     assert len(used) == len(set(used))
 
 

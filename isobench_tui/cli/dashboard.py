@@ -6,6 +6,7 @@ import argparse
 import functools
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isobench_tui.store import query
@@ -48,7 +49,8 @@ def show(
     from isobench_tui.tui.source import Source
 
     start = None if start_runner is None else functools.partial(start_runner)
-    app = Dashboard(Source(workspace, campaign), found, readonly=options.readonly, start_runner=start)
+    exports = Path(found.export_dir).expanduser() if found.export_dir else None
+    app = Dashboard(Source(workspace, campaign, exports), found, readonly=options.readonly, start_runner=start)
     app.run(mouse=found.mouse)
     if app.report is not None:
         print(f"isobench: the dashboard met a fault of its own; the report is in {app.report}", file=sys.stderr)

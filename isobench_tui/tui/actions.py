@@ -108,6 +108,61 @@ QUEUE = (
 )
 
 
+LOG = (
+    Action(
+        "log.search", "slash", "Search", "a regular expression; without capital letters it ignores case", footer=True
+    ),
+    Action("log.next", "n", "Next", "to the next match"),
+    Action("log.previous", "N", "Previous", "to the match before"),
+    Action(
+        "log.first_error",
+        "e",
+        "Errors",
+        "to the first line that tells an error; n and N go on from there",
+        footer=True,
+    ),
+    Action(
+        "log.filter",
+        "ampersand",
+        "Filter",
+        "show only lines that match a regular expression; empty: all lines",
+        footer=True,
+    ),
+    Action("log.inverse", "exclamation_mark", "Inverse filter", "show the lines that the filter hides"),
+    Action("log.follow", "f", "Follow", "stay at the end as it grows; again: stay here", footer=True),
+    Action(
+        "log.next_log",
+        "right_square_bracket",
+        "Next log",
+        "the next log of the attempt, or all of them merged by time",
+        footer=True,
+    ),
+    Action("log.previous_log", "left_square_bracket", "Previous log", "the log before"),
+    Action("log.goto", "colon", "Go to", "a line (1200), a time (14:32:10), a distance (-5m) or a share (50%)"),
+    Action("log.wrap", "w", "Wrap", "break long lines, or let them run out of sight"),
+    Action("log.times", "t", "Times", "when each line was written, to 0.2 s"),
+    Action("log.mark", "m", "Mark", "mark the line found last, else the first on the screen; again: unmark"),
+    Action("log.next_mark", "apostrophe", "Next mark", "to the next marked line"),
+    Action(
+        "log.copy",
+        "y",
+        "Copy",
+        "what is marked (from the first mark to the last), else the lines on the screen",
+        footer=True,
+    ),
+    Action("log.save", "s", "Save", "all lines that the filter shows to a new file"),
+    Action("log.clear", "escape", "Clear", "stop what runs, then leave the search, then the filter, then the marks"),
+    Action("log.up", "up,k", "Up", "one row up"),
+    Action("log.down", "down,j", "Down", "one row down"),
+    Action("log.page_up", "pageup,b", "Page up", "one page up"),
+    Action("log.page_down", "pagedown,space", "Page down", "one page down"),
+    Action("log.first", "home,g", "Start", "to the first line"),
+    Action("log.last", "end,G", "End", "to the last line, and follow"),
+    Action("log.left", "left,h", "Left", "what is cut off on the left"),
+    Action("log.right", "right,l", "Right", "what is cut off on the right"),
+)
+
+
 def bindings(table: tuple[Action, ...]) -> list[Binding | tuple[str, str] | tuple[str, str, str]]:
     """Textual's bindings of a table; ids let a keymap change them."""
     return [
@@ -122,6 +177,7 @@ def tables() -> Iterator[tuple[str, tuple[Action, ...]]]:
     yield "Everywhere", APP
     yield "Lists", LISTS
     yield "Queue", QUEUE
+    yield "Log", LOG
 
 
 def find(name: str) -> Action | None:

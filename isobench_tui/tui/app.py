@@ -127,17 +127,11 @@ class Dashboard(App[None]):
             plain = "".join(char for char in text if char.isprintable())[:200]
             self._driver.write(f"\x1b]9;{plain}\x07")
 
-    @property
-    def export_dir(self) -> Path:
-        """Where copies and exports go."""
-        chosen = self.settings.export_dir
-        return Path(chosen).expanduser() if chosen else self.source.workspace.root / "exports"
-
     @on(Copy)
     def _copy(self, event: Copy) -> None:
         """To the clipboard, which may be lost on the way, and always to a file."""
         try:
-            path = to_file(event.text, self.export_dir, event.what)
+            path = to_file(event.text, self.source.exports, event.what)
         except OSError as error:
             self.notify(f"cannot write the copy: {error}", severity="error", markup=False)
             return

@@ -23,6 +23,13 @@ class Source:
     workspace: Workspace
     campaign: str | None = None
     """Only this campaign is shown."""
+    export_dir: Path | None = None
+    """Where copies and exports go, if not into the workspace."""
+
+    @property
+    def exports(self) -> Path:
+        """Where copies, saved logs and exports go; made when the first one is written."""
+        return self.export_dir or self.workspace.root / "exports"
 
     def ask(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query in one read transaction. Raises WorkspaceError, sqlite3.Error."""

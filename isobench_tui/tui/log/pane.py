@@ -16,7 +16,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 from textual.worker import Worker, WorkerState, get_current_worker
 
-from isobench_tui.tui.log.actions import bindings
+from isobench_tui.tui.actions import LOG, bindings
 from isobench_tui.tui.log.match import BadPattern, Errors, Inverse, Matcher, compile_pattern
 from isobench_tui.tui.log.place import HINT, BadPlace, ToLine, ToShare, parse_place
 from isobench_tui.tui.log.reader import LogReader
@@ -42,7 +42,7 @@ class LogPane(Vertical):
     LogPane.-asking > #log-input { display: block; }
     LogPane.-asking > #log-status { display: none; }
     """
-    BINDINGS: ClassVar = bindings()
+    BINDINGS: ClassVar = bindings(LOG)
 
     class Arrived(Message):
         """The reader has something to say; it comes from the reader's thread."""
