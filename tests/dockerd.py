@@ -157,8 +157,9 @@ class Dockerd(Host):
 
     owned = True
 
-    def __init__(self, storage: str, *, room: int | None = None) -> None:
-        """`room`: bytes of the file system that the data-root is on; None: that of the temporary folder."""
+    def __init__(self, storage: str, *, room: int | None = None, data: Path | None = None) -> None:
+        """`room`: bytes of a tmpfs that the data-root is on. `data`: another folder for it, which stays the caller's;
+        None: in the temporary folder."""
         for tool in ("dockerd", "containerd", "docker"):
             if shutil.which(tool) is None:
                 raise CannotStart(f"no {tool} on PATH")
@@ -169,7 +170,8 @@ class Dockerd(Host):
         self._absent = [folder for folder in SHARED if not folder.exists()]
         self._process: subprocess.Popen[bytes] | None = None
         try:
-            (self.root / "data").mkdir(0o710)
+            self.data = data or self.root / "data"
+            self.data.mkdir(0o710, exist_ok=True)
             if room is not None:
                 subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "isb", f"{self.root}/data"], check=True)
             self.start()
@@ -185,7 +187,7 @@ class Dockerd(Host):
     def start(self) -> None:
         """Start dockerd and return when it answers."""
         root, log = self.root, self.root / "dockerd.log"
-        argv = ["dockerd", "-H", f"unix://{root}/docker.sock", "--data-root", f"{root}/data"]
+        argv = ["dockerd", "-H", f"unix://{root}/docker.sock", "--data-root", str(self.data)]
         argv += ["--exec-root", f"{root}/exec", "--pidfile", f"{root}/pid", "--storage-driver", self.storage]
         argv += ["--group", str(GROUP), "--cgroup-parent", self.cgroup, "--bridge", "none", "--iptables=false"]
         argv += ["--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]

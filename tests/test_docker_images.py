@@ -16,8 +16,9 @@ from dockerd import SCHEMA, Dockerd, Registry, eventually, free_port
 from proxy import Proxy
 
 from isobench_tui.engine.base import DiskFull, EngineUnreachable, ImageInfo, ImageMissing, PullFailed, PullProgress
-from isobench_tui.engine.docker import DockerEngine, storage_of
+from isobench_tui.engine.docker import DockerEngine
 from isobench_tui.engine.images.pull import Progress, short
+from isobench_tui.engine.storage import root_of
 
 MB = 1 << 20
 
@@ -29,9 +30,9 @@ def nothing(_: PullProgress) -> None: ...
 
 def test_where_images_live() -> None:
     overlay: dict[str, Any] = {"DockerRootDir": "/d", "DriverStatus": [["Backing Filesystem", "extfs"]]}
-    assert storage_of(overlay) == Path("/d")
+    assert root_of(overlay) == Path("/d")
     snapshotter = {"DockerRootDir": "/d", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}
-    assert storage_of(snapshotter) == Path("/var/lib/containerd")
+    assert root_of(snapshotter) == Path("/var/lib/containerd")
 
 
 def test_progress_counts_downloads_and_waits_for_sizes() -> None:

@@ -17,7 +17,7 @@ from isobench_tui.results.classes import DEFAULT_BLAME
 from isobench_tui.results.models import Diagnosis, Evidence, Flag, Outcome, Verdict
 from isobench_tui.runner import breaker, policy
 from isobench_tui.runner.attempt import Order
-from isobench_tui.runner.collect import decide, pause_queue
+from isobench_tui.runner.collect import HostFacts, decide, pause_queue
 from isobench_tui.store import attempts, db, events
 from isobench_tui.store.attempts import Done, Ending, Held, Requeue, Skipped
 
@@ -190,7 +190,7 @@ def end(bench: Bench, name: str, verdict: Verdict, stop: str | None = None) -> E
         attempts.update(connection, attempt, stop=stop)
         ending = decide(connection, attempt, Ending(verdict, Done(), counts=True), spec.max_attempts)
         attempts.finish(connection, attempt, ending)
-        pause_queue(connection, order, ending)
+        pause_queue(connection, order, ending, HostFacts())
         attempts.close(connection, attempt)
     return ending
 

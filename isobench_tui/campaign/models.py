@@ -181,6 +181,8 @@ class Settings(Frozen):
     lanes: tuple[Lane, ...] = (Lane(),)
     timeouts: Timeouts = Timeouts()
     keep_images: Literal["shared", "next", "none", "all"] = "shared"
+    prune: Literal["none", "all"] = "none"
+    """`all`: where the keep policy cannot make room, what no container uses is removed, whoever made it."""
     same_failure: int = 3
     """Same non-agent failure class this many times running, over different tasks, pauses the queue."""
     min_window_s: float = 30

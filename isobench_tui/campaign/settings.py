@@ -37,6 +37,7 @@ def settings(spec: CampaignFile, base: Path, notes: Notes) -> Settings:
         lanes=tuple(Lane(gpus=tuple(lane.gpus), cpus=lane.cpus) for lane in spec.lanes) or (Lane(),),
         timeouts=Timeouts(**spec.timeouts.model_dump()),
         keep_images=spec.images.keep,
+        prune=spec.images.prune,
         same_failure=spec.limits.same_failure,
         min_window_s=spec.limits.min_window,
         validity=Validity(**spec.validity.model_dump()),

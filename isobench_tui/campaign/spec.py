@@ -167,6 +167,9 @@ class ImagesTable(ImageTemplates):
 
     keep: Literal["shared", "next", "none", "all"] = "shared"
     """"shared" (images that another job needs), "next", "none" or "all": what stays on disk after a job"""
+    prune: Literal["none", "all"] = "none"
+    """"all": where `keep` cannot make room, everything that no container uses goes, whoever made it; `isobench run`
+    asks for --allow-prune-all once"""
 
 
 class EngineTable(Table):

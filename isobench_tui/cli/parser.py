@@ -51,6 +51,11 @@ def _running(commands: Commands) -> None:
     run = _add(commands, "run", "run:run", "submit a campaign, start the runner where none lives, and follow")
     run.add_argument("file", metavar="FILE", nargs="?", help="campaign file; without it, go on with what is queued")
     run.add_argument("--detach", action="store_true", help="return as soon as the runner works")
+    run.add_argument(
+        "--allow-prune-all",
+        action="store_true",
+        help='confirm, once for a workspace, [images] prune = "all": images of others may be removed',
+    )
     _shows(run)
     attach = _add(commands, "attach", "run:attach", "follow what the runner does; ctrl-c only detaches")
     attach.add_argument("--campaign", metavar="NAME", help="follow this campaign until it ends")

@@ -16,6 +16,7 @@ from isobench_tui.cli.follow import Follower
 from isobench_tui.cli.main import INTERRUPTED
 from isobench_tui.store import commands, db, live, query
 from isobench_tui.store.answer import OK, USAGE, Rejected
+from isobench_tui.store.queue import PRUNE_ALLOWED
 from isobench_tui.store.workspace import Workspace, WorkspaceError, find
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
     campaign = None
     if options.file is None:
         connection = db.create_store(workspace) if workspace.database.exists() else db.open_store(workspace)
+        if options.allow_prune_all:
+            commands.call(workspace, connection, "allow_prune", {})
         if not query.unfinished(connection):
             print("nothing is queued here; give a campaign file")
             return OK
@@ -43,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
 
         submission = load(Path(options.file))
         campaign = submission.name
-        connection = submit(workspace, submission)
+        connection = submit(workspace, submission, allow_prune=options.allow_prune_all)
     return start_and_follow(options, workspace, connection, campaign)
 
 
@@ -61,8 +64,11 @@ def attach(options: argparse.Namespace) -> int:
     return _watch(options, workspace, connection, follower)
 
 
-def submit(workspace: Workspace, submission: Submission) -> sqlite3.Connection:
-    """Check what can be checked before anything is queued, then queue it. Raises EngineError, Rejected."""
+def submit(workspace: Workspace, submission: Submission, *, allow_prune: bool = False) -> sqlite3.Connection:
+    """Check what can be checked before anything is queued, then queue it. Raises EngineError, Rejected.
+
+    `allow_prune`: campaigns of this workspace may from now on remove images of others.
+    """
     errors = [f"{f.where}: {f.text}" for f in submission.findings if f.level == "error"]
     if errors:
         raise Rejected("\n".join(errors), USAGE)
@@ -70,6 +76,7 @@ def submit(workspace: Workspace, submission: Submission) -> sqlite3.Connection:
     said = asyncio.run(_check_engine(submission.settings, workspace))
     _keep_secrets(submission.settings)
     connection = db.create_store(workspace)
+    _check_prune(workspace, connection, submission, allowed=allow_prune)
     answer = commands.call(workspace, connection, "submit", submission.model_dump(mode="json"))
     if answer.exit_code != OK:
         raise Rejected(answer.text, answer.exit_code)
@@ -192,6 +199,22 @@ async def _check_engine(settings: Settings, workspace: Workspace) -> str:
         return await engine.check()
     finally:
         await engine.close()
+
+
+def _check_prune(
+    workspace: Workspace, connection: sqlite3.Connection, submission: Submission, *, allowed: bool
+) -> None:
+    """Who prunes takes away what belongs to others; somebody must have said once that this is meant."""
+    if submission.settings.prune != "all":
+        return
+    if allowed:
+        commands.call(workspace, connection, "allow_prune", {})
+    elif db.meta(connection, PRUNE_ALLOWED) is None:
+        raise Rejected(
+            f'{submission.spec_path}: [images] prune = "all" may remove images, stopped containers and build cache '
+            "of others on this engine; confirm it once with `isobench run --allow-prune-all FILE`",
+            USAGE,
+        )
 
 
 def _keep_secrets(settings: Settings) -> None:

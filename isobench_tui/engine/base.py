@@ -31,9 +31,14 @@ class PullFailed(EngineError):
 
 
 class DiskFull(EngineError):
-    """The engine's file system, or ours, has no space left."""
+    """The engine's file system, or ours, has no space left, or not what will be needed."""
 
     failure = "disk_full"
+
+    def __init__(self, message: str, wants: tuple[tuple[str, int], ...] = ()) -> None:
+        super().__init__(message)
+        self.wants = wants
+        """(path, bytes that must be free there), where that was forecast and nothing was begun."""
 
 
 class GpuUnavailable(EngineError):
@@ -187,6 +192,24 @@ class DiskUsage:
     """Bytes available to an unprivileged process (statvfs f_bavail)."""
 
 
+StorageKind = Literal["overlay2", "vfs", "containerd", "folder"]
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How and where an engine keeps images and containers."""
+
+    kind: StorageKind
+    """`folder`: the process engine, which copies an image's folder for each attempt."""
+    path: Path
+    reflink: bool = False
+    """Copies share their blocks until they differ (btrfs, XFS)."""
+    flattens: bool = False
+    """What is fetched becomes one layer, and its blobs stay in a cache."""
+    cache: Path | None = None
+    """Folder of that cache."""
+
+
 class Engine(Protocol):
     """Every call may raise EngineError; every call may be cancelled with its task."""
 
@@ -235,6 +258,15 @@ class Engine(Protocol):
 
     async def remove_image(self, image: ImageInfo) -> bool:
         """Remove OUR reference to the image; False if it is in use or gone."""
+        ...
+
+    async def prune(self, spare: frozenset[str]) -> list[str]:
+        """Remove, whoever made it, what no container uses: stopped containers that carry no label of ours, images but
+        those with a name in `spare`, the build cache. Says what went."""
+        ...
+
+    async def storage(self) -> Storage:
+        """By which law images and containers take space, and where."""
         ...
 
     async def usage(self) -> DiskUsage:

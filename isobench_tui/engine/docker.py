@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,18 +18,19 @@ from isobench_tui.engine.base import (
     ImageInfo,
     LaunchSpec,
     PullProgress,
+    Storage,
 )
 from isobench_tui.engine.docker_api import Api, translate
 from isobench_tui.engine.docker_launch import ATTEMPT_LABEL, RUNDIR_LABEL, ULIMITS, WORKSPACE_LABEL, Launch, state_of
 from isobench_tui.engine.images.images import Images
 from isobench_tui.engine.job import DRIVER
+from isobench_tui.engine.storage import storage_of, usage_of
 
 if TYPE_CHECKING:
     from docker import APIClient
 
 _PAUSE = 0.2
 """Seconds between two questions to an engine that answered, but not what we wait for."""
-CONTAINERD_ROOT = Path("/var/lib/containerd")
 
 
 class DockerEngine:
@@ -67,7 +67,7 @@ class DockerEngine:
         self._reap_for = reap_for
         self._images = Images(self._api, quick=quick, remove_timeout=remove_timeout, backoff=backoff)
         self._ulimits = dict(ULIMITS)
-        self._storage: Path | None = None
+        self._storage: Storage | None = None
         self._abandoned: list[Launch] = []
 
     async def check(self) -> str:
@@ -192,12 +192,23 @@ class DockerEngine:
         """Remove the campaign's name for the image and its digest; layers that others use stay."""
         return await self._images.remove(image)
 
+    async def prune(self, spare: frozenset[str]) -> list[str]:
+        """Remove what no container uses, whoever made it; see the protocol."""
+        from isobench_tui.engine.prune import prune
+
+        return await self._api.call("pruning", lambda c: prune(c, WORKSPACE_LABEL, spare), self._remove_timeout)
+
+    async def storage(self) -> Storage:
+        """By which law images and containers take space, and where."""
+        if self._storage is None:
+            info = await self._api.info(self._quick)
+            self._storage = await self._api.thread("looking at its disk", lambda: storage_of(info), self._quick)
+        return self._storage
+
     async def usage(self) -> DiskUsage:
         """statvfs of where the engine keeps images and containers, or of the closest folder above it that is seen."""
-        if self._storage is None:
-            self._storage = storage_of(await self._api.info(self._quick))
-        storage = self._storage
-        return await self._api.thread(f"statvfs of {storage}", lambda: _statvfs(storage), self._quick)
+        path = (await self.storage()).path
+        return await self._api.thread(f"statvfs of {path}", lambda: usage_of(path), self._quick)
 
     async def close(self) -> None:
         await self._images.close()
@@ -258,20 +269,3 @@ def _exit(info: Mapping[str, Any] | None) -> Exit | None:
     if code in {126, 127} and not error:  # the init process's own codes; the driver has no such
         error = f"the image cannot run python3 (exit code {code} of the container's init)"
     return Exit(code, signal, bool(state.get("OOMKilled")), error)
-
-
-def storage_of(info: Mapping[str, Any]) -> Path:
-    """The folder that fills up, from the engine's `/info`: its data-root, or containerd's where images are there."""
-    status = info.get("DriverStatus") or []
-    snapshotter = any("containerd.snapshotter" in str(value) for pair in status for value in pair)
-    return CONTAINERD_ROOT if snapshotter else Path(info["DockerRootDir"])
-
-
-def _statvfs(path: Path) -> DiskUsage:
-    for folder in (path, *path.parents):
-        try:
-            found = os.statvfs(folder)
-        except (FileNotFoundError, PermissionError, NotADirectoryError):
-            continue
-        return DiskUsage(folder, found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize)
-    raise EngineError(f"no folder above {path} can be seen")

@@ -84,7 +84,7 @@ def translate(doing: str, error: BaseException) -> EngineError:
 def by_message(message: str) -> EngineError:
     """Class of an error that the engine put into words."""
     low = message.lower()
-    if "no space left on device" in low:
+    if "no space left on device" in low or "disk quota exceeded" in low:
         return DiskFull(message)
     if any(sign in low for sign in _GPU_SIGNS):
         return GpuUnavailable(message)

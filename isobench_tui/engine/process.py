@@ -32,9 +32,11 @@ from isobench_tui.engine.base import (
     LaunchSpec,
     NameTaken,
     PullProgress,
+    Storage,
 )
 from isobench_tui.engine.job import DRIVER, JOB_FILE
 from isobench_tui.engine.record import RECORD, Record, claimed_code, read_record, started, write_record
+from isobench_tui.engine.storage import reflinks, usage_of
 
 DRIVER_LOG = "driver.log"
 _PASSED = ("PATH", "HOME", "LANG")
@@ -140,9 +142,15 @@ class ProcessEngine:
         """Always False: the folder is the operator's, not ours."""
         return False
 
+    async def prune(self, spare: frozenset[str]) -> list[str]:  # noqa: ARG002
+        """Nothing: folders are the operator's."""
+        return []
+
+    async def storage(self) -> Storage:
+        return Storage("folder", self._workspace, reflink=await asyncio.to_thread(reflinks, self._workspace))
+
     async def usage(self) -> DiskUsage:
-        found = await asyncio.to_thread(os.statvfs, self._workspace)
-        return DiskUsage(self._workspace, found.f_frsize * found.f_blocks, found.f_frsize * found.f_bavail)
+        return await asyncio.to_thread(usage_of, self._workspace)
 
     async def close(self) -> None:
         """Nothing to close: drivers outlive the engine object on purpose."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 from isobench_tui.campaign.models import JobSpec, Lane, Settings
 from isobench_tui.engine.base import DiskFull, EngineError, Exit, Handle, ImageInfo, NameTaken
 from isobench_tui.engine.job import JOB_FILE, PATCH_FILE
-from isobench_tui.runner import breaker, collect, faults, jobfile, keep, models, preflight
+from isobench_tui.runner import breaker, collect, faults, jobfile, keep, models, preflight, room
 from isobench_tui.runner.follow import Follower
 from isobench_tui.runner.monitors import gate
 from isobench_tui.runner.monitors.window import GpuWindow
@@ -71,6 +71,7 @@ class Attempt:
     """Set when a command asked for its end."""
     handle: Handle | None = None
     ending: Ending | None = None
+    _facts: collect.HostFacts = field(default_factory=collect.HostFacts)
 
     @property
     def id(self) -> str:
@@ -82,7 +83,7 @@ class Attempt:
 
     async def run(self) -> Ending:
         """A fresh attempt."""
-        facts = collect.HostFacts()
+        facts = self._facts
         try:
             image = await self._phase("preflight", self._preflight)
             image = await self._phase("image", lambda: self._image(image))
@@ -97,7 +98,7 @@ class Attempt:
 
     async def adopt(self, handle: Handle | None, *, finished: Exit | None = None) -> Ending:
         """An attempt that another runner began: follow it to its end, collect it, or call it interrupted."""
-        facts = collect.HostFacts()
+        facts = self._facts
         self.handle = handle
         try:
             if handle is not None and handle.state != "created":
@@ -144,9 +145,11 @@ class Attempt:
 
     async def _preflight(self) -> ImageInfo:
         order = self.order
-        await asyncio.to_thread(preflight.check, self.services.workspace, order.spec, order.settings, order.patch)
+        await asyncio.to_thread(preflight.check, order.spec, order.settings, order.patch)
         await self._gpus_free()
-        return await self.services.engine.resolve(order.spec.image)
+        image = await self.services.engine.resolve(order.spec.image)
+        self._facts.wants = await room.ensure(self.services, order, image, self._extend)
+        return image
 
     async def _gpus_free(self) -> None:
         """See the lane's GPUs free, or say why they cannot be seen. Raises GpuBusy, which pauses the queue."""
@@ -173,14 +176,14 @@ class Attempt:
         await self.services.writer.run(_wait_event, self.id, text)
 
     async def _image(self, image: ImageInfo) -> ImageInfo:
-        brought_by = None
+        brought_by, layers = None, keep.layers_text(image.layers)
         if not image.present:
             reporter = PullReporter(self.services.writer, self.id, image.ref)
             async with reporter:
                 image, first = await self.services.pulls.fetch(self.services.engine, image, reporter.update)
             brought_by = self.id if first else None
         await self.services.writer.run(
-            attempts.seen_image, image.ref, image.pinned, image.digest, image.id, image.size, brought_by
+            attempts.seen_image, image.ref, image.pinned, image.digest, image.id, image.size, brought_by, layers
         )
         await self.services.writer.run(attempts.update, self.id, image_digest=image.digest, image_id=image.id)
         return image
@@ -215,6 +218,7 @@ class Attempt:
 
         handle = await self._phase("start", launch)
         await self.services.writer.run(attempts.update, self.id, handle=handle.id)
+        self.services.promised.pop(self.id, None)
         return handle
 
     async def _follow(self, handle: Handle, facts: collect.HostFacts) -> Exit:
@@ -233,6 +237,7 @@ class Attempt:
                 return following.result()
             raise Stopped
         finally:
+            facts.starved = follower.starved
             await _cancel(following)
             await _cancel(stopping)
             await _cancel(watching)
@@ -240,6 +245,7 @@ class Attempt:
 
     async def _end(self, facts: collect.HostFacts) -> Ending:
         """Stop what runs, collect what came out, write it, clean up."""
+        self.services.promised.pop(self.id, None)
         settings = self.order.settings
         if self.handle is not None and facts.exit is None:
             facts.exit = await self._stop_driver(self.handle)
@@ -362,7 +368,7 @@ def _finish(connection: sqlite3.Connection, order: Order, ending: Ending, facts:
     attempts.end_phase(connection, order.attempt, "collect", "timed_out" if late else "ok")
     attempts.finish(connection, order.attempt, ending)
     rejudge(connection, order.task)
-    collect.pause_queue(connection, order, ending)
+    collect.pause_queue(connection, order, ending, facts)
     return ending
 
 

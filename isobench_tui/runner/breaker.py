@@ -28,29 +28,48 @@ class Breaker:
     tries: int
     probe_at: float | None
     """Unix seconds of the next probe; None: only an operator's `resume` helps."""
+    wants: tuple[tuple[str, int], ...] = ()
+    """(path, bytes that must be free there) before anything is tried; () where that is not known."""
+    foreseen: bool = False
+    """The want of space was forecast, and nothing was begun: space alone ends the pause, with no probe."""
 
 
 def read(connection: sqlite3.Connection) -> Breaker | None:
     value = meta(connection, KEY)
-    return None if value is None else Breaker(**json.loads(str(value)))
+    if value is None:
+        return None
+    found = json.loads(str(value))
+    return Breaker(**{**found, "wants": tuple((path, size) for path, size in found.get("wants", ()))})
 
 
-def trip(connection: sqlite3.Connection, failure: str, reason: str, *, probe: bool = True) -> None:
-    """Pause the queue, or lengthen the pause that is on already."""
+def trip(
+    connection: sqlite3.Connection,
+    failure: str,
+    reason: str,
+    *,
+    probe: bool = True,
+    wants: tuple[tuple[str, int], ...] = (),
+    foreseen: bool = False,
+) -> None:
+    """Pause the queue, or lengthen the pause that is on already. `wants`, `foreseen`: see Breaker."""
     old = read(connection)
     if old is not None and old.probe_at is None:
         return  # only the operator ends that pause
     tries = old.tries + 1 if old is not None else 0
-    wait = backoff(tries)
+    wait = 0.0 if foreseen else backoff(tries)
     state = Breaker(
         at=old.at if old is not None else now(),
         failure=failure,
         reason=reason,
         tries=tries,
         probe_at=time.time() + wait if probe else None,
+        wants=wants or (old.wants if old is not None else ()),
+        foreseen=foreseen,
     )
     set_meta(connection, KEY, json.dumps(asdict(state)))
     how = f"looking again in {wait:.0f} s" if probe else "`isobench resume` goes on"
+    if foreseen:
+        how = "going on by itself when there is space"
     if old is None or old.reason != reason:
         events.add(connection, "paused", f"the queue paused itself: {failure}: {reason}; {how}")
 
@@ -69,8 +88,8 @@ def due(connection: sqlite3.Connection, failure: str) -> None:
         set_meta(connection, KEY, json.dumps({**asdict(state), "probe_at": time.time()}))
 
 
-def reset(connection: sqlite3.Connection) -> None:
+def reset(connection: sqlite3.Connection, why: str = "the fault is gone") -> None:
     """The fault is gone."""
     if read(connection) is not None:
         set_meta(connection, KEY, None)
-        events.add(connection, "resumed", "the fault is gone, the queue goes on")
+        events.add(connection, "resumed", f"{why}, the queue goes on")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from isobench_tui.campaign import patchlint
-from isobench_tui.engine.base import EngineError, Exit, Handle
+from isobench_tui.engine.base import DiskFull, EngineError, Exit, Handle
 from isobench_tui.engine.job import INSPECT_FILE, SERVER_LOG, SETUP_LOG
 from isobench_tui.results.classes import blame_for
 from isobench_tui.results.facts import AttemptFacts, MachineFacts, event_text
@@ -31,6 +31,10 @@ from isobench_tui.store.workspace import boot_id
 
 if TYPE_CHECKING:
     from isobench_tui.runner.attempt import Order
+
+OWN_DOING = 256 * 1024**2
+"""Bytes of a run directory beyond which a full disk may be the measured code's own work."""
+_RUN_DIRECTORY = "run directory"
 
 
 OURS = "isobench"
@@ -54,6 +58,12 @@ class HostFacts:
     """(class, the engine's own words)"""
     machine: MachineFacts | None = None
     """The lane's GPUs while it measured; None: nothing watched them."""
+    wants: tuple[tuple[str, int], ...] = ()
+    """(path, bytes) that the attempt needed free on the disks, as forecast before it began."""
+    foreseen: bool = False
+    """It was not begun, because the disks had no room for it."""
+    starved: str | None = None
+    """A folder whose disk was seen full while measured code ran."""
 
 
 def note(facts: HostFacts, error: Exception, *, launched: bool) -> None:
@@ -72,6 +82,8 @@ def note(facts: HostFacts, error: Exception, *, launched: bool) -> None:
             facts.refused, facts.refused_in = (error.failure, str(error)), error.where
         case EngineError():
             facts.engine = (error.failure, str(error))
+            if isinstance(error, DiskFull) and error.wants:
+                facts.wants, facts.foreseen = error.wants, True
         case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             facts.engine = ("disk_full", str(error))
         case OSError() if not launched:
@@ -129,14 +141,15 @@ def decide(connection: sqlite3.Connection, attempt: str, ending: Ending, max_att
 
 
 def _told(connection: sqlite3.Connection, job: str, verdict: Verdict) -> int:
-    """Attempts of the job, this one included, whose class is a fault of the machine by the word of a log alone."""
+    """Attempts of the job, this one included, whose class is a fault of the machine by the word of a log alone, or
+    by a disk that its own files filled."""
     found = verdict.diagnosis
-    if found is None or found.evidence is None or not found.evidence.file.endswith(".log"):
+    if found is None or found.evidence is None or not found.evidence.file.endswith((".log", _RUN_DIRECTORY)):
         return 0
     rows = connection.execute(
         "SELECT d.failure FROM diagnoses d JOIN attempts a ON a.id = d.attempt_id "
-        "WHERE a.job_id = ? AND d.file LIKE '%.log' AND NOT a.counts",
-        (job,),
+        "WHERE a.job_id = ? AND (d.file LIKE '%.log' OR d.file = ?) AND NOT a.counts",
+        (job, _RUN_DIRECTORY),
     )
     return 1 + sum(policy.RULES.get(row["failure"], policy.DEFAULT).pauses for row in rows)
 
@@ -151,13 +164,20 @@ def _repeated(connection: sqlite3.Connection, job: str) -> bool:
     return any(passing(row["names"].split(",")) for row in rows)
 
 
-def pause_queue(connection: sqlite3.Connection, order: Order, ending: Ending) -> None:
+def pause_queue(connection: sqlite3.Connection, order: Order, ending: Ending, facts: HostFacts) -> None:
     """Trip the breaker for a fault of the machine, or for one class over several tasks."""
     diagnosis = ending.verdict.diagnosis
     failure = diagnosis.failure if diagnosis else None
     if failure is not None and policy.RULES.get(failure, policy.DEFAULT).pauses and isinstance(ending.fate, Requeue):
         assert diagnosis is not None
-        breaker.trip(connection, failure, diagnosis.reason)
+        full = failure == "disk_full"
+        breaker.trip(
+            connection,
+            failure,
+            diagnosis.reason,
+            wants=facts.wants if full else (),
+            foreseen=full and facts.foreseen,
+        )
         return
     if ending.verdict.outcome in {"cancelled", "interrupted"}:
         return
@@ -228,6 +248,10 @@ def _own_verdict(facts: HostFacts) -> Verdict | None:
         failure, reason = facts.refused
         proof = Evidence(file=facts.refused_in, line=0, text=reason)
         return Verdict("failed", diagnosis=Diagnosis(failure, blame_for(failure, patched=False), reason, proof))
+    if facts.foreseen and facts.engine is not None and not facts.stopped:
+        failure, reason = facts.engine
+        proof = Evidence(file="preflight", line=0, text=reason)
+        return Verdict("failed", diagnosis=Diagnosis(failure, "infra", reason, proof))
     if facts.timeout is not None and facts.timeout[0] not in {"setup", "server", "measure"}:
         phase, reason = facts.timeout
         proof = Evidence(file=phase, line=0, text=reason)
@@ -244,29 +268,38 @@ def _judge(
     if engine is None and exit_.error and not seen and exit_.code is not None:
         engine = ("env_broken", exit_.error)  # the container's init could not even start the driver
     lost = facts.exit is not None and exit_.code is None and exit_.signal is None
-    return judge(
-        AttemptFacts(
-            workload=order.spec.workload,
-            events=tuple(seen),
-            trials=tuple(trial.facts for trial in trials),
-            logs=logs.texts,
-            holes=logs.holes,
-            unread=logs.unread,
-            exit_code=exit_.code,
-            signal=exit_.signal,
-            oom_killed=exit_.oom_killed,
-            engine_failure=engine,
-            timed_out=facts.timeout[0] if facts.timeout else None,
-            # a stop that came after the driver's own good end changes nothing
-            cancelled=facts.stopped and not ended_itself,
-            interrupted=facts.interrupted is not None or lost or _cut_off(seen, exit_),
-            patched=order.patch is not None,
-            patch_files=patchlint.read(order.patch).paths if order.patch is not None else (),
-            min_window_s=order.settings.min_window_s,
-            validity=order.settings.validity,
-            machine=facts.machine,
-        )
+    known = AttemptFacts(
+        workload=order.spec.workload,
+        events=tuple(seen),
+        trials=tuple(trial.facts for trial in trials),
+        logs=logs.texts,
+        holes=logs.holes,
+        unread=logs.unread,
+        exit_code=exit_.code,
+        signal=exit_.signal,
+        oom_killed=exit_.oom_killed,
+        engine_failure=engine,
+        timed_out=facts.timeout[0] if facts.timeout else None,
+        # a stop that came after the driver's own good end changes nothing
+        cancelled=facts.stopped and not ended_itself,
+        interrupted=facts.interrupted is not None or lost or _cut_off(seen, exit_),
+        patched=order.patch is not None,
+        patch_files=patchlint.read(order.patch).paths if order.patch is not None else (),
+        min_window_s=order.settings.min_window_s,
+        validity=order.settings.validity,
+        machine=facts.machine,
     )
+    found = judge(known)
+    if facts.starved is None or known.engine_failure is not None or found.outcome not in {"failed", "timed_out"}:
+        return found
+    said = f"{facts.starved} was full while the attempt ran"
+    full = judge(replace(known, engine_failure=("disk_full", said)))
+    assert full.diagnosis is not None
+    own = sum(run_dir.size(name) for name in run_dir.names())
+    if own < OWN_DOING:
+        return full
+    proof = Evidence(_RUN_DIRECTORY, 0, f"{said}, and its own files have {own / 1024**2:.0f} MiB")
+    return replace(full, diagnosis=replace(full.diagnosis, evidence=proof))
 
 
 def _cut_off(seen: list[dict[str, Any]], exit_: Exit) -> bool:

@@ -57,6 +57,8 @@ class Order:
     """As `campaign.repos.Repo` has it."""
     look: bool = False
     """Only see whether the hub would give it; fetch nothing."""
+    weigh: bool = False
+    """Only pin, and say what is missing; fetch nothing."""
 
     def text(self) -> str:
         return json.dumps(asdict(self))
@@ -196,8 +198,8 @@ class Fetch:
         missing = [file for file in pinned.files if not _is_whole(snapshot / file.name, file.size)]
         total = sum(file.size for file in pinned.files)
         self.say({"event": "pinned", "commit": pinned.commit, "files": len(pinned.files), "total": total,
-                  "missing": len(missing)})  # fmt: skip
-        if missing:
+                  "missing": len(missing), "need": still_needed(missing, self.repository)})  # fmt: skip
+        if missing and not self.hub.order.weigh:
             forecast(self.hub.order, missing, self.repository)
             self._all(pinned, missing)
 
@@ -255,11 +257,16 @@ class Fetch:
         self.say({"event": "progress", "done": done, "files": files})
 
 
-def forecast(order: Order, missing: list[File], repository: Repository) -> None:
-    """Raise Failed (disk_full) if the cache's file system cannot take what is missing."""
+def still_needed(missing: list[File], repository: Repository) -> int:
+    """Bytes to fetch: what is missing less what an earlier download left."""
     blobs = repository.blobs
     have = sum(max(_size(blobs / f.blob), _size(blobs / f"{f.blob}.incomplete")) for f in missing if f.blob)
-    need = sum(file.size for file in missing) - have
+    return sum(file.size for file in missing) - have
+
+
+def forecast(order: Order, missing: list[File], repository: Repository) -> None:
+    """Raise Failed (disk_full) if the cache's file system cannot take what is missing."""
+    need = still_needed(missing, repository)
     free = free_bytes(Path(order.cache))
     if need + MARGIN > free:
         mib = 1024**2

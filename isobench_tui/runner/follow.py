@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from isobench_tui.engine.base import Exit, Handle
+from isobench_tui.engine.base import EngineError, Exit, Handle
 from isobench_tui.engine.job import SERVER_LOG, SETUP_LOG
 from isobench_tui.results.live import latest
 from isobench_tui.runner import faults
 from isobench_tui.runner.eventlog import EventLog
 from isobench_tui.runner.logs import LogKeeper
 from isobench_tui.runner.services import Services
+from isobench_tui.runner.space import is_full
 from isobench_tui.store import attempts, live
 from isobench_tui.store.clock import stamp
 from isobench_tui.store.rundir import Hostile, RunDir
@@ -39,6 +41,8 @@ class Follower:
     handle: Handle
     missed: tuple[str, float] | None = None
     """(phase, its deadline) that passed with the driver still running."""
+    starved: str | None = None
+    """A folder whose disk was seen full meanwhile."""
     log: EventLog = field(init=False)
     _keeper: LogKeeper = field(init=False)
     phase: str = "setup"
@@ -56,9 +60,13 @@ class Follower:
         waiting = asyncio.create_task(self.services.engine.wait(self.handle))
         began, waited = time.monotonic(), self.services.writer.waited
         known = await self.services.writer.run(_known_phases, self.order.attempt)
+        disks = [str(self.run_dir.path)]
+        with contextlib.suppress(EngineError):
+            disks.append(str((await self.services.engine.storage()).path))
         try:
             while True:
                 done, _ = await asyncio.wait({waiting}, timeout=TICK_S)
+                self.starved = self.starved or next(filter(is_full, disks), None)
                 await self._take_events(known)
                 self._keeper.tick()
                 if done:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from isobench_tui.runner.attempt import Order
 
 EVERY_S = 0.5
+WEIGH_S = 20.0
+"""Seconds that the hub gets to tell sizes beforehand."""
 STDERR_LINES = 20
 TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 """Names that huggingface_hub knows its token by."""
@@ -71,6 +73,27 @@ async def prepare(services: Services, order: Order) -> None:
         async with lock:
             pins[repo.key] = await _ensure(services, order, repo, Path(cache))
             await services.writer.run(attempts.update, order.attempt, model_pins=json.dumps(pins))
+
+
+async def weigh(services: Services, order: Order) -> tuple[dict[str, int], list[str]]:
+    """Bytes still to fetch into the cache by model, and the models of which the hub does not tell them now."""
+    cache = order.settings.model_cache
+    known: dict[str, int] = {}
+    unknown: list[str] = []
+    if cache is None:
+        return known, unknown
+    for repo in needs(order.spec.workload):
+        repository = Repository(Path(cache), repo.model)
+        pin = await services.writer.run(_pinned_before, order.attempt, repo.key)
+        commit = pin or repository.commit_of(repo.revision)
+        if commit is not None and await asyncio.to_thread(repository.whole, commit, repo.weights):
+            continue
+        try:
+            async with asyncio.timeout(WEIGH_S):
+                known[repo.model] = await Fetching(services.writer, order, repo, pin or repo.revision).weigh()
+        except (Unavailable, TimeoutError):  # the phase `model` has the last word on that
+            unknown.append(repo.model)
+    return known, unknown
 
 
 async def _look(services: Services, order: Order, repo: Repo) -> None:
@@ -117,9 +140,21 @@ class Fetching:
         self._seen: dict[str, Any] = {}
         self._meter = Meter()
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self._token: str | None = None
+        self._weighs = False
 
     async def run(self) -> str:
         """Return the commit once all is in the cache. Raises Unavailable; cancelled, it leaves nothing running."""
+        await self._child(weigh=False)
+        return await self._result()
+
+    async def weigh(self) -> int:
+        """Bytes that `run` would fetch. Raises Unavailable."""
+        await self._child(weigh=True)
+        await self._result()
+        return int(self._seen["pinned"]["need"])
+
+    async def _child(self, *, weigh: bool) -> None:
         cache = self._order.settings.model_cache
         umask = 0o077
         try:
@@ -128,9 +163,10 @@ class Fetching:
         except OSError as error:
             raise Unavailable(fetch_model.Failed("harness_misconfig", f"[model] cache: {error}")) from error
         request = fetch_model.Order(
-            self._repo.model, self._revision, cache or "", self._repo.weights, look=cache is None
+            self._repo.model, self._revision, cache or "", self._repo.weights, look=cache is None, weigh=weigh
         )
-        token, env = await asyncio.to_thread(_environment, self._order, cache)
+        self._weighs = weigh
+        self._token, env = await asyncio.to_thread(_environment, self._order, cache)
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", fetch_model.__name__, env=env, umask=umask, start_new_session=True,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -142,7 +178,6 @@ class Fetching:
             if child.returncode is None:
                 child.kill()
             await child.wait()
-        return await self._result(token)
 
     async def _listen(self, child: asyncio.subprocess.Process, request: fetch_model.Order) -> None:
         assert child.stdin is not None
@@ -168,13 +203,13 @@ class Fetching:
         self._seen.update({event["event"]: event})
         if event["event"] == "progress":
             self._meter.saw(event["done"])
-        elif event["event"] == "pinned" and event["missing"]:
+        elif event["event"] == "pinned" and event["missing"] and not self._weighs:
             await self._tell(f"fetching {self._repo.model} at {event['commit'][:12]}: {event['missing']} files")
 
     async def _tell(self, text: str) -> None:
         await self._writer.run(events.add, "model", text, attempt=self._order.attempt)
 
-    async def _result(self, token: str | None) -> str:
+    async def _result(self) -> str:
         pinned, failed = self._seen.get("pinned"), self._seen.get("failed")
         if failed is not None:
             raise Unavailable(
@@ -184,11 +219,11 @@ class Fetching:
             )
         if "done" not in self._seen:
             said = " | ".join(self._stderr)
-            said = said.replace(token, "***") if token else said
+            said = said.replace(self._token, "***") if self._token else said
             raise Unavailable(fetch_model.Failed("unknown", f"the download of {self._repo.model} died: {said}"))
         if pinned is None:
             return self._revision
-        if pinned["missing"]:
+        if pinned["missing"] and not self._weighs:
             await self._tell(f"fetched {self._repo.model}, {pinned['total'] / 1024**2:.0f} MiB in the cache")
         return str(pinned["commit"])
 

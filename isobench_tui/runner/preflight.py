@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from isobench_tui.campaign.files import exists
@@ -10,12 +9,7 @@ from isobench_tui.campaign.models import JobSpec, Settings
 from isobench_tui.campaign.patchlint import lint
 from isobench_tui.campaign.repos import folders
 from isobench_tui.campaign.settings import on_host
-from isobench_tui.engine.base import DiskFull
 from isobench_tui.store import secrets
-from isobench_tui.store.workspace import Workspace
-
-MIN_FREE = 512 * 1024**2
-"""Bytes that the workspace's file system must have free: logs, results and the database live there."""
 
 
 class Refused(Exception):
@@ -28,11 +22,8 @@ class Refused(Exception):
         self.failure = failure
 
 
-def check(workspace: Workspace, spec: JobSpec, settings: Settings, patch: bytes | None) -> None:
-    """Raises Refused for what only the operator can mend, DiskFull for what time or he can."""
-    free = shutil.disk_usage(workspace.root).free
-    if free < MIN_FREE:
-        raise DiskFull(f"{workspace.root} has {free / 1024**2:.0f} MiB free, {MIN_FREE // 1024**2} MiB are needed")
+def check(spec: JobSpec, settings: Settings, patch: bytes | None) -> None:
+    """Raises Refused for what only the operator can mend."""
     for model in folders(spec.workload):
         places = on_host(model, settings)
         if places and not any(exists(place) for place in places):

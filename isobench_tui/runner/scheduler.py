@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 
 from isobench_tui.campaign.models import JobSpec, Settings
 from isobench_tui.engine.base import Engine, EngineError
-from isobench_tui.runner import breaker, recovery
+from isobench_tui.runner import breaker, recovery, room
 from isobench_tui.runner.attempt import Attempt, Order
 from isobench_tui.runner.monitors import gate
 from isobench_tui.runner.monitors.gpu import GpuWatch
 from isobench_tui.runner.monitors.watch import Watch
 from isobench_tui.runner.pulls import SharedPulls
 from isobench_tui.runner.services import Services, container_name, make_engine
+from isobench_tui.runner.space import Need
 from isobench_tui.runner.writer import Writer
 from isobench_tui.store import attempts, commands, db, events, live, query
 from isobench_tui.store.clock import seconds
@@ -31,6 +32,8 @@ TURN_S = 1.0
 HEARTBEAT_S = 5.0
 LOOK_S = 5.0
 """How often an engine is asked whether a fault is gone, while nothing could be started anyway."""
+ROOM_S = 2.0
+"""How often a queue that paused for want of space looks at the disks."""
 LINGER_S = 1.0
 """How long an idle runner waits for a last command before it ends."""
 
@@ -55,6 +58,7 @@ class Scheduler:
     _gpus: GpuWatch = field(default_factory=GpuWatch)
     _gpus_held: bool = False
     """They were at the last look, while the queue waited for them."""
+    _promised: dict[str, tuple[Need, ...]] = field(default_factory=dict)
     _state: str = "starting"
     _recover_at: float | None = 0.0
     """When to square the store with the engine, on the monotonic clock; None once that is done."""
@@ -140,14 +144,29 @@ class Scheduler:
             return "closed"
         if time.monotonic() < self._look_at:
             return "closed"
-        self._look_at = time.monotonic() + LOOK_S
+        self._look_at = time.monotonic() + (ROOM_S if state.wants else LOOK_S)
         if self._engine is not None:
             try:
                 await self._engine.check()
             except EngineError as error:
                 await self.writer.run(breaker.trip, error.failure, str(error))
                 return "closed"
-        return "probe"
+        return await self._room(state) if state.wants else "probe"
+
+    async def _room(self, state: breaker.Breaker) -> str:
+        """The gate of a queue that paused for want of space: space opens it, and no attempt is spent on looking."""
+        settings, image = await self.writer.run(_newest_settings), await self.writer.run(_next_image)
+        if settings is None:
+            return "probe"
+        try:
+            if not await room.again(await self._services(settings), settings, state.wants, image):
+                return "closed"
+        except EngineError:
+            return "closed"
+        if not state.foreseen:
+            return "probe"
+        await self.writer.run(breaker.reset, "there is space again")
+        return "open"
 
     async def _gpu_gate(self, state: breaker.Breaker) -> str:
         """The gate while GPUs were found busy: as long as we see them held, no attempt is spent on finding out."""
@@ -211,7 +230,7 @@ class Scheduler:
             if self._engine is not None:
                 await self._engine.close()
             self._engine, self._engine_key = make_engine(settings, self.workspace), key
-        return Services(self.workspace, self.uuid, self.writer, self._engine, self._pulls, self._gpus)
+        return Services(self.workspace, self.uuid, self.writer, self._engine, self._pulls, self._gpus, self._promised)
 
     async def _recovered(self) -> bool:
         """Whether we know what the engine holds. While it does not answer nothing starts, but commands are obeyed."""
@@ -336,6 +355,14 @@ def _newest_settings(connection: sqlite3.Connection) -> Settings | None:
         "(SELECT 1 FROM attempts a WHERE a.job_id = j.id AND a.state != 'closed'))) ORDER BY c.id LIMIT 1"
     ).fetchone()
     return None if row is None else Settings.model_validate_json(row["settings"])
+
+
+def _next_image(connection: sqlite3.Connection) -> frozenset[str]:
+    """The image of the job that is next; empty where none is."""
+    row = connection.execute(
+        "SELECT image FROM jobs WHERE state = 'queued' ORDER BY campaign_id, position LIMIT 1"
+    ).fetchone()
+    return frozenset() if row is None else frozenset({row["image"]})
 
 
 def _lane_count(connection: sqlite3.Connection) -> int:

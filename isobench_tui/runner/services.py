@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from isobench_tui.campaign.models import Lane, Settings
 from isobench_tui.engine.base import Engine
 from isobench_tui.runner.monitors.gpu import GpuWatch
 from isobench_tui.runner.pulls import SharedPulls
+from isobench_tui.runner.space import Need
 from isobench_tui.runner.writer import Writer
 from isobench_tui.store.workspace import Workspace
 
@@ -21,6 +22,8 @@ class Services:
     engine: Engine
     pulls: SharedPulls
     gpus: GpuWatch
+    promised: dict[str, tuple[Need, ...]] = field(default_factory=dict)
+    """Attempt -> what it is about to take of the disk: from its forecast until its container has started."""
 
 
 def make_engine(settings: Settings, workspace: Workspace) -> Engine:

@@ -165,15 +165,17 @@ def close(connection: sqlite3.Connection, attempt: str) -> None:
 
 def seen_image(
     connection: sqlite3.Connection, ref: str, pinned: str, digest: str | None, key: str | None, size: int | None,
-    brought_by: str | None,
+    brought_by: str | None, layers: str | None = None,
 ) -> None:  # fmt: skip
-    """Remember an image. `brought_by` is set only when it was absent before our pull, and is then kept."""
+    """Remember an image. `brought_by` is set only when it was absent before our pull, and is then kept; so are its
+    layers (JSON, see the schema), which only a registry tells."""
     connection.execute(
-        "INSERT INTO images (ref, pinned, digest, id, size, brought_by, seen_at) VALUES (?,?,?,?,?,?,?) "
-        "ON CONFLICT (ref) DO UPDATE SET pinned = excluded.pinned, digest = excluded.digest, id = excluded.id, "
+        "INSERT INTO images (ref, pinned, digest, id, size, brought_by, layers, seen_at) VALUES (?,?,?,?,?,?,?,?) "
+        "ON CONFLICT (ref) DO UPDATE SET pinned = excluded.pinned, digest = excluded.digest, "
+        "layers = coalesce(excluded.layers, CASE WHEN id IS excluded.id THEN layers END), id = excluded.id, "
         "size = excluded.size, brought_by = coalesce(excluded.brought_by, brought_by), seen_at = excluded.seen_at, "
         "removed_at = NULL",
-        (ref, pinned, digest, key, size, brought_by, now()),
+        (ref, pinned, digest, key, size, brought_by, layers, now()),
     )
 
 

@@ -54,6 +54,7 @@ _HANDLERS: dict[str, Handler] = {
     "release": queue.release,
     "move": queue.move,
     "shutdown": queue.shutdown,
+    "allow_prune": queue.allow_prune,
 }
 
 

@@ -54,6 +54,49 @@ class LiveModel:
 
 
 @dataclass(frozen=True, slots=True)
+class LiveNeed:
+    """Bytes that an attempt will still take."""
+
+    what: str
+    """image, downloads, container, blob cache, model NAME, logs, workspace, other attempts."""
+    path: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveVolume:
+    """One file system that an attempt needs; several paths may lie on it."""
+
+    path: str
+    free: int
+    needed: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveImage:
+    """An image that we brought."""
+
+    image: str
+    bytes: int
+    """On disk, with layers that it shares with others."""
+    use: str
+    """used, next, queued, idle: whether an attempt uses it, the next job or a later one waits for it, or none."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveForecast:
+    """Key `forecast/<attempt>`: what the attempt will take on disk, as it stood before anything was fetched."""
+
+    needs: tuple[LiveNeed, ...]
+    volumes: tuple[LiveVolume, ...]
+    unknown: tuple[str, ...]
+    """What could not be weighed beforehand."""
+    held: tuple[LiveImage, ...]
+    freeable: int
+    """Bytes that the keep policy would give up for it, as far as layers are known."""
+
+
+@dataclass(frozen=True, slots=True)
 class LivePhase:
     """Key `phase/<attempt>`: where the attempt is now."""
 
@@ -176,7 +219,7 @@ class LiveMachine:
 def put(
     connection: sqlite3.Connection,
     key: str,
-    value: LivePull | LiveModel | LivePhase | LiveRunner | LiveMachine,
+    value: LivePull | LiveModel | LiveForecast | LivePhase | LiveRunner | LiveMachine,
     attempt: str | None = None,
 ) -> None:
     """Replace a live row inside the caller's transaction."""

@@ -163,6 +163,21 @@ def live_model(connection: sqlite3.Connection, attempt: str) -> live.LiveModel |
     return None if found is None else live.LiveModel(**found[1])
 
 
+def live_forecast(connection: sqlite3.Connection, attempt: str) -> live.LiveForecast | None:
+    """What an attempt will take on disk; None before it was weighed."""
+    found = live.get(connection, f"forecast/{attempt}")
+    if found is None:
+        return None
+    value = found[1]
+    return live.LiveForecast(
+        needs=tuple(live.LiveNeed(**need) for need in value["needs"]),
+        volumes=tuple(live.LiveVolume(**volume) for volume in value["volumes"]),
+        unknown=tuple(value["unknown"]),
+        held=tuple(live.LiveImage(**image) for image in value["held"]),
+        freeable=value["freeable"],
+    )
+
+
 def live_phase(connection: sqlite3.Connection, attempt: str) -> live.LivePhase | None:
     found = live.get(connection, f"phase/{attempt}")
     return None if found is None else live.LivePhase(**found[1])

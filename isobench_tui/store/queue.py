@@ -16,6 +16,9 @@ from isobench_tui.store.db import meta, set_meta
 from isobench_tui.store.selectors import Selector, campaign_id, resolve
 from isobench_tui.store.words import NO_IMAGE, count_jobs
 
+PRUNE_ALLOWED = "prune_allowed"
+"""Key in `meta`: JSON {at, by} of who let campaigns prune what is not theirs."""
+
 Stop = Literal["stop", "skip", "cancel", "pause"]
 Row = sqlite3.Row
 
@@ -197,6 +200,15 @@ def shutdown(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -
         text = f"the runner ends after {_names(running)}"
     events.add(connection, "shutdown", text, actor=actor)
     return Answer(text, data={"state": "ending"})
+
+
+def allow_prune(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -> Answer:  # noqa: ARG001
+    """Let campaigns with `[images] prune = "all"` remove what they did not bring. Once for a workspace."""
+    if meta(connection, PRUNE_ALLOWED) is None:
+        set_meta(connection, PRUNE_ALLOWED, json.dumps({"at": now(), "by": actor}))
+        text = 'prune = "all" allowed: images, stopped containers and build cache of others may be removed'
+        events.add(connection, "image", text, actor=actor)
+    return Answer("pruning is allowed")
 
 
 def to_front(connection: sqlite3.Connection, job: str) -> None:

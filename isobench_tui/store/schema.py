@@ -242,7 +242,14 @@ DROP TRIGGER samples_delete_rev;
 # sibling: raised in the light of the task's other attempts, and written again whenever one ends
 _SIBLING_FLAGS = "ALTER TABLE flags ADD COLUMN sibling INTEGER NOT NULL DEFAULT 0;"
 
-MIGRATIONS: tuple[str, ...] = (_TABLES + _counters() + _triggers(), _SIBLINGS, _SAMPLES, _SIBLING_FLAGS)
+# images.layers: JSON [[digest, bytes to fetch, media type, diff id, bytes unpacked or null], …], the lowest first
+# tasks.blocked: why its arms run in blocks and not in turn, '' where they run in turn, NULL while that is open
+_ROOM = """
+ALTER TABLE images ADD COLUMN layers TEXT;
+ALTER TABLE tasks ADD COLUMN blocked TEXT;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_TABLES + _counters() + _triggers(), _SIBLINGS, _SAMPLES, _SIBLING_FLAGS, _ROOM)
 """Script n takes a database from version n to n + 1."""
 
 VERSION = len(MIGRATIONS)
