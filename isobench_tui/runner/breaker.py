@@ -35,6 +35,7 @@ class Breaker:
 
 
 def read(connection: sqlite3.Connection) -> Breaker | None:
+    """The pause that is on; None where the queue goes."""
     value = meta(connection, KEY)
     if value is None:
         return None
