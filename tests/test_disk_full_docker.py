@@ -139,7 +139,7 @@ def test_images_go_where_the_next_one_needs_the_room(
 
 VARIANTS = {A: "one", B: "two", C: "three"}
 PAYLOAD = 100 * MB
-ROOM = {"overlay2": 520 * MB, "vfs": 1400 * MB}
+ROOM = {"overlay2": 520 * MB, "vfs": 1500 * MB}
 """Where the operator's image is: enough for one more of the demo's with such a layer, not for two."""
 
 

@@ -208,7 +208,7 @@ def _read_with(order: Order, run_dir: RunDir, facts: HostFacts, log: EventLog, l
     client = log.last("client") or {}
     spec = order.spec
     used = event_text(override, "use") if override.get("applied") is True else spec.workload.model
-    verdict = _own_verdict(facts) or _judge(order, facts, log.seen, trials, logs)
+    verdict = _own_verdict(facts) or _judge(order, run_dir, facts, log.seen, trials, logs)
     exit_ = facts.exit or Exit(code=None)
     return Ending(
         _hidden(verdict, hide),
@@ -260,7 +260,12 @@ def _own_verdict(facts: HostFacts) -> Verdict | None:
 
 
 def _judge(
-    order: Order, facts: HostFacts, seen: list[dict[str, Any]], trials: tuple[Trial, ...], logs: _Logs
+    order: Order,
+    run_dir: RunDir,
+    facts: HostFacts,
+    seen: list[dict[str, Any]],
+    trials: tuple[Trial, ...],
+    logs: _Logs,
 ) -> Verdict:
     exit_ = facts.exit or Exit(code=None)
     ended_itself = exit_.code == 0
