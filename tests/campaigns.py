@@ -111,6 +111,10 @@ def _tree(patch: str | None) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def images(docker_host: Host, registry: Registry) -> Images:
+    return build_images(docker_host, registry)
+
+
+def build_images(docker_host: Host, registry: Registry) -> Images:
     """The demo's images, built on the engine, pushed, and forgotten there."""
     extra = [f"ENV PYTHONPATH={ROOT} API_KEY=not-a-secret", f"WORKDIR {ROOT}"]
     payload = {"/opt/payload": os.urandom(PAYLOAD)}

@@ -139,6 +139,7 @@ class Attempt:
                 tries += 1
         if self.handle is not None:
             self.services.gpus.owners.containers.pop(self.handle.id, None)
+        await faults.point("removed")
         await self.services.writer.run(_closed, self.id)
         if tries:
             await self.services.writer.run(breaker.due, EngineError.failure)
@@ -201,6 +202,7 @@ class Attempt:
         self.run_dir.write(JOB_FILE, job.model_dump_json(indent=1).encode())
         if order.patch is not None:
             self.run_dir.write(PATCH_FILE, order.patch)
+        await faults.point("run-dir")
         spec = jobfile.launch_spec(self.services, self.id, order.spec, order.settings, order.own_lane, image, tree)
 
         async def launch() -> Handle:
@@ -217,6 +219,7 @@ class Attempt:
                     await self._gate()
 
         handle = await self._phase("start", launch)
+        await faults.point("launched")
         await self.services.writer.run(attempts.update, self.id, handle=handle.id)
         self.services.promised.pop(self.id, None)
         return handle

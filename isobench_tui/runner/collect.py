@@ -21,7 +21,7 @@ from isobench_tui.results.models import Diagnosis, Evidence, TrialFacts, Verdict
 from isobench_tui.results.parse import parse_client
 from isobench_tui.results.text import LogBytes
 from isobench_tui.results.validity import passing
-from isobench_tui.runner import breaker, jobfile, policy, preflight
+from isobench_tui.runner import breaker, faults, jobfile, policy, preflight
 from isobench_tui.runner.eventlog import EventLog
 from isobench_tui.runner.services import Services
 from isobench_tui.store import db, secrets
@@ -104,6 +104,7 @@ async def gather(
         seen = {**seen, OURS: await services.writer.plain(lambda connection: _ours(connection, order.attempt))}
         with contextlib.suppress(OSError):  # a full disk, or what measured code made of the folder
             run_dir.write(INSPECT_FILE, json.dumps(seen, indent=1, default=str).encode())
+    await faults.point("noted")
     return await asyncio.to_thread(read, order, run_dir, facts)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from isobench_tui.campaign.models import JobSpec, Settings
 from isobench_tui.engine.base import Engine, EngineError
-from isobench_tui.runner import breaker, recovery, room
+from isobench_tui.runner import breaker, faults, recovery, room
 from isobench_tui.runner.attempt import Attempt, Order
 from isobench_tui.runner.monitors import gate
 from isobench_tui.runner.monitors.gpu import GpuWatch
@@ -259,12 +259,14 @@ class Scheduler:
         left = await self.writer.run(recovery.unfinished)
         handles = await self._engine.adopt(self.uuid, self.workspace.runs)
         found = await asyncio.to_thread(recovery.reconcile, left, handles, self.workspace)
+        await faults.point("recovering")
         await self.writer.run(recovery.tell, found)
         for orphan in found.orphans:
             await self._engine.remove(orphan)
         state = await self.writer.run(breaker.read)
         if state is not None and state.failure == "engine_error" and state.probe_at is not None:
             await self.writer.run(breaker.reset)
+        await faults.point("adopting")
         for takeover in found.takeovers:
             order = await self.writer.run(order_of, takeover.left.attempt)
             attempt = Attempt(services, order, self._engine_trouble, handle=takeover.handle)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Concatenate, ParamSpec, TypeVar
 
+from isobench_tui.runner import faults
 from isobench_tui.store import events
 from isobench_tui.store.db import connect, create_store, no_room, transaction
 from isobench_tui.store.workspace import Workspace
@@ -80,8 +81,13 @@ class Writer:
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, self._patiently, work))
 
     def _commit(self, function: Callable[[sqlite3.Connection], T], *, durable: bool) -> T:
+        kind = "durable" if durable else "write"
+        faults.hit(f"{kind}-begin")
         with transaction(self._connection, durable=durable):
-            return function(self._connection)
+            result = function(self._connection)
+            faults.hit(f"{kind}-commit")
+        faults.hit(f"{kind}-done")
+        return result
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """`work`, again and again while the disk is full."""
