@@ -26,6 +26,7 @@ from campaigns import SERVE, THROUGHPUT, Images, Site, build_images, site_at, ta
 from dockerd import CannotStart, Dockerd, Host, Registry, until
 
 from isobench_tui.runner import faults
+from isobench_tui.runner.watchdog import Limits
 
 How = Literal["point", "random", "driver", "engine", "freeze"]
 Outcome = tuple[str, str | None, int]
@@ -49,7 +50,7 @@ class Blow:
 
 
 def schedule(kills: int, seed: int, *, engines: int, drivers: int, freezes: int) -> list[Blow]:
-    """`kills` of the runner - two of three at a named point, every point once before any twice - and the rest between."""
+    """`kills` of the runner, two of three at a named point, each once before any twice; the rest lies between."""
     dice = random.Random(seed)
     points = [*faults.PHASES, *faults.BETWEEN, *faults.WRITES]
     named: list[Blow] = []
@@ -142,6 +143,8 @@ class Chaos:
         assert folders <= {row["id"] for row in self.site.rows("SELECT id FROM attempts")}
         twice = "SELECT job_id FROM attempts WHERE outcome = 'success' GROUP BY job_id HAVING count(*) > 1"
         assert self.site.rows(twice) == []
+        if self.struck["freeze"] and self.freeze_s > 2 * Limits().still:
+            assert any("stood still" in text for text in self.site.story())
         if isinstance(self.site.host, Dockerd):
             mounts = [mount for mount in self.site.host.mounts() if "/overlay2/" in mount or "/containers/" in mount]
             assert mounts == []
@@ -206,7 +209,7 @@ class Chaos:
     def _restart_engine(self, *, crash: bool) -> None:
         assert isinstance(self.site.host, Dockerd)
         if crash:
-            self.site.host.kill()
+            self.site.host.crash()
         else:
             self.site.host.stop()
         self.site.host.start()
@@ -302,7 +305,7 @@ def main() -> int:
                 chaos = Chaos(site, blows, options.freeze)
                 chaos.run(options.jobs)
                 judge(expected, chaos)
-                attempts = site.one("SELECT count(*) FROM attempts")
+                campaigns, attempts = len(chaos.outcomes()), site.one("SELECT count(*) FROM attempts")
     except CannotStart as reason:
         print(f"scripts/chaos: {reason}", file=sys.stderr)
         return 2
@@ -310,7 +313,7 @@ def main() -> int:
         print(f"seed {seed}: {error}", file=sys.stderr)
         return 1
     struck = ", ".join(f"{count} {name}" for name, count in sorted(chaos.struck.items()))
-    print(f"{len(chaos.outcomes())} campaigns of {options.jobs} jobs, {attempts} attempts, blows: {struck}")
+    print(f"{campaigns} campaigns of {options.jobs} jobs, {attempts} attempts, blows: {struck}")
     print(f"same outcomes, each once, nothing left; {time.monotonic() - began:.0f} s, seed {seed}")
     return 0
 

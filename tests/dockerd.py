@@ -219,6 +219,16 @@ class Dockerd(Host):
         self._process.wait()
         self._process = None
 
+    def crash(self) -> None:
+        """SIGKILL to dockerd, its containerd and every container, as when the host's memory runs out."""
+        self.kill()
+        while left := self.processes():
+            for pid in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        # Where nobody reaps it, its dead containerd would be taken for a living one.
+        (self.root / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
+
     def restart(self) -> None:
         self.stop()
         self.start()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,13 +73,7 @@ def test_an_engine_that_goes_away_and_comes_back(site: Site, own_dockerd: Docker
             assert "paused itself" in site.isobench("status").stdout
             assert site.isobench("run", site.root / "real.toml", code=3).stderr.startswith("isobench: ")
         else:
-            own_dockerd.kill()
-            while left := own_dockerd.processes():
-                for pid in left:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-            # Where nobody reaps it, its dead containerd would be taken for a living one.
-            (own_dockerd.root / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
+            own_dockerd.crash()
     finally:
         own_dockerd.start()
     site.wait("SELECT 1 FROM attempts WHERE outcome = 'interrupted'")

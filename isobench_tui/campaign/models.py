@@ -171,6 +171,15 @@ class Validity(Frozen):
     """Share of the watched time at the power limit: a note, for it is where a loaded GPU is meant to be."""
 
 
+class Notify(Frozen):
+    """Who is told when the queue pauses itself, an attempt fails, the campaign ends."""
+
+    command: tuple[str, ...] = ()
+    """argv; it reads one JSON object from its standard input."""
+    urls: tuple[str, ...] = ()
+    """Names of stored values, each an Apprise URL."""
+
+
 class Settings(Frozen):
     """Campaign-wide settings that the runner needs beside the jobs."""
 
@@ -199,6 +208,7 @@ class Settings(Frozen):
     """Names of environment variables whose values are stored 0600 and given to the measured processes alone."""
     backup_to: str | None = None
     """Host folder, on another mount, into which the workspace is copied after every attempt."""
+    notify: Notify = Notify()
     simulated: bool = False
     """Nothing here is a measurement of vLLM; everything that shows a number says so."""
 

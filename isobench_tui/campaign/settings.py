@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from packaging.version import InvalidVersion, Version
 
 from isobench_tui.campaign.files import exists, local
-from isobench_tui.campaign.models import Container, Lane, Settings, Timeouts, Validity, cpu_ids
+from isobench_tui.campaign.models import Container, Lane, Notify, Settings, Timeouts, Validity, cpu_ids
 from isobench_tui.campaign.problems import Notes
 from isobench_tui.campaign.spec import CampaignFile
 
@@ -47,6 +47,7 @@ def settings(spec: CampaignFile, base: Path, notes: Notes) -> Settings:
         log_cap=spec.logs.cap,
         model_cache=str(cache) if cache else None,
         secrets=tuple(dict.fromkeys(spec.model.secrets)),
+        notify=Notify(command=tuple(spec.notify.command), urls=tuple(dict.fromkeys(spec.notify.urls))),
         backup_to=_backup_to(spec, base, notes),
         simulated=spec.campaign.simulated,
     )

@@ -309,6 +309,15 @@ class LogsTable(Table):
     """Disk space that one log may take before its middle is dropped, like "2GiB\""""
 
 
+class NotifyTable(Table):
+    """`[notify]`: told when the queue pauses itself, an attempt fails, the campaign ends."""
+
+    command: list[Text] = []
+    """A program with its arguments, like ["/usr/local/bin/tell"]: it reads one JSON object from standard input"""
+    urls: list[Variable] = []
+    """Names of environment variables, like ["TEAM_CHANNEL"], that hold Apprise URLs when `isobench run` is called"""
+
+
 class BackupTable(Table):
     """`[backup]`"""
 
@@ -411,6 +420,8 @@ class CampaignFile(Table):
     """[logs] cap"""
     backup: BackupTable = BackupTable()
     """[backup] to"""
+    notify: NotifyTable = NotifyTable()
+    """[notify] command, urls"""
     model_overrides: list[OverrideTable] = []
     """[[model_overrides]] tables with model and use"""
     tasks: list[InlineTask] = []

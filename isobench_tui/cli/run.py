@@ -218,16 +218,16 @@ def _check_prune(
 
 
 def _keep_secrets(settings: Settings) -> None:
-    if not settings.secrets:
+    """Store the values of the environment that the campaign names; what it lacks stays as stored. Raises Rejected."""
+    if not settings.secrets and not settings.notify.urls:
         return
     from isobench_tui.store import secrets
 
-    secrets.save(settings.secrets)
-    absent = secrets.missing(settings.secrets)
-    if absent:
-        raise Rejected(
-            f"[model].secrets names {', '.join(absent)}, which the environment lacks; set it and run again"
-        )
+    for key, names in (("[model] secrets", settings.secrets), ("[notify] urls", settings.notify.urls)):
+        secrets.save(names)
+        absent = secrets.missing(names)
+        if absent:
+            raise Rejected(f"{key} names {', '.join(absent)}, which the environment lacks; set it and run again")
 
 
 def _where(workspace: Workspace) -> str:

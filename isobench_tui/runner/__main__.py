@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 from isobench_tui.runner.beside import beside
+from isobench_tui.runner.notices import Notices
 from isobench_tui.runner.safekeeping import Safekeeping
 from isobench_tui.runner.scheduler import Scheduler
+from isobench_tui.runner.watchdog import Watchdog
 from isobench_tui.runner.writer import StoreFull, Writer
 from isobench_tui.store import backups, db, events
 from isobench_tui.store.workspace import Locked, Workspace, WorkspaceError
@@ -23,14 +25,21 @@ async def _work(workspace: Workspace) -> None:
     reader = db.connect(workspace.database)
     try:
         uuid = str(await writer.run(db.meta, "uuid"))
-        keeper = Safekeeping(workspace, writer)
-        scheduler = Scheduler(workspace, writer, uuid, busy=keeper.busy)
+        keeper, notices = Safekeeping(workspace, writer), Notices(workspace, writer)
+
+        async def busy() -> bool:
+            return await keeper.busy() or await notices.busy()
+
+        scheduler = Scheduler(workspace, writer, uuid, busy=busy)
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _leave, scheduler, writer)
         await writer.run(db.set_meta, "shutdown", None)
         await writer.run(events.add, "runner", f"the runner starts, pid {os.getpid()}")
-        async with beside(writer, {"the keeper of backups": keeper.run}):
+        async with (
+            Watchdog(workspace).watching(),
+            beside(writer, {"the keeper of backups": keeper.run, "the teller of notices": notices.run}),
+        ):
             await scheduler.run(reader)
     finally:
         reader.close()

@@ -28,7 +28,14 @@ LIVE_S = 1.0
 TAIL = 64 * 1024
 """Bytes of the server's log in which its newest periodic line is looked for."""
 
+LAST_WORD_S = 2.0
+"""How long the engine may take to say that a driver which missed its deadline has ended already."""
+
 _PHASES = ("setup", "server", "measure")
+
+
+def _boot() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @dataclass(slots=True)
@@ -48,6 +55,8 @@ class Follower:
     phase: str = "setup"
     """Of the driver, as its events tell."""
     _since: float = field(default_factory=time.time)
+    _entered: float = field(default_factory=_boot)
+    """When the phase began on the boot clock, which the driver shares with us: the wall clock may jump."""
     _shown: float = 0.0
 
     def __post_init__(self) -> None:
@@ -72,6 +81,10 @@ class Follower:
                 if done:
                     return waiting.result()
                 if self._late(began, self.services.writer.waited - waited):
+                    done, _ = await asyncio.wait({waiting}, timeout=LAST_WORD_S)
+                    if done:  # it had ended while we could not look: this process was stopped, or starved
+                        return waiting.result()
+                    self.missed = (self.phase, float(getattr(self.order.settings.timeouts, self.phase)))
                     return await self.services.engine.stop(self.handle, self.order.settings.timeouts.grace)
                 await self._show_live()
         finally:
@@ -84,6 +97,7 @@ class Follower:
             phase, at = str(event["phase"]), stamp(float(event["at"]))
             if event.get("state") == "start":
                 self.phase, self._since = phase, float(event["at"])
+                self._entered = _entered(event.get("boot"))
                 if (phase, at) not in known:
                     deadline = float(getattr(self.order.settings.timeouts, phase))
                     await self.services.writer.run(attempts.start_phase, self.order.attempt, phase, deadline, at)
@@ -101,10 +115,7 @@ class Follower:
         limits = self.order.settings.timeouts
         allowed = float(getattr(limits, self.phase)) + limits.slack + blind
         overall = limits.setup + limits.server + limits.measure + 2 * limits.slack + blind
-        if time.time() - self._since > allowed or time.monotonic() - began > overall:
-            self.missed = (self.phase, float(getattr(limits, self.phase)))
-            return True
-        return False
+        return _boot() - self._entered > allowed or time.monotonic() - began > overall
 
     async def _show_live(self) -> None:
         if self.phase != "measure" or time.monotonic() - self._shown < LIVE_S:
@@ -127,6 +138,12 @@ class Follower:
             waiting=values.waiting if values else None,
         )
         await self.services.writer.run(live.put, f"phase/{self.order.attempt}", row, self.order.attempt)
+
+
+def _entered(claimed: object) -> float:
+    """When a phase began, as the driver claims it: never in the future, and now where it says nothing of use."""
+    now = _boot()
+    return min(float(claimed), now) if isinstance(claimed, int | float) and claimed > 0 else now
 
 
 def _trial(event: dict[str, Any] | None) -> str:
