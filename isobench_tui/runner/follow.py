@@ -83,6 +83,7 @@ class Follower:
                 if self._late(began, self.services.writer.waited - waited):
                     done, _ = await asyncio.wait({waiting}, timeout=LAST_WORD_S)
                     if done:  # it had ended while we could not look: this process was stopped, or starved
+                        await self._take_events(known)
                         return waiting.result()
                     self.missed = (self.phase, float(getattr(self.order.settings.timeouts, self.phase)))
                     return await self.services.engine.stop(self.handle, self.order.settings.timeouts.grace)
