@@ -137,6 +137,65 @@ def test_images_go_where_the_next_one_needs_the_room(
     assert engine.has_image(theirs)
 
 
+@pytest.mark.parametrize("engine", ["overlay2"], indirect=True)
+def test_arms_run_in_turn_where_their_images_fit_and_else_in_blocks(
+    site: Site, disk: SmallDisk, engine: Dockerd, images: Images
+) -> None:
+    pair = f'images.baseline = "{_variant(images, "one")}"\nimages.human = "{_variant(images, "two")}"'
+    file = site.campaign(task(A, more=pair), arms=("baseline", "human"), name="roomy")
+    text = file.read_text().replace('keep = "all"', 'keep = "shared"')
+    file.write_text(text.replace('arms = ["baseline", "human"]', 'arms = ["baseline", "human"]\nrepeats = 2'))
+    site.isobench("run", file)
+    assert [row["arm"] for row in site.attempts()] == ["baseline", "human"] * 2
+    assert site.one("SELECT blocked FROM tasks") == ""
+
+    for name in ("one", "two"):
+        engine.client.remove_image(_variant(images, name))
+    disk.fill(leave=680 * MB)
+    tight = site.root / "tight.toml"
+    tight.write_text(file.read_text().replace('name = "roomy"', 'name = "tight"'))
+    site.isobench("run", tight)
+    assert [row["arm"] for row in site.attempts()[4:]] == ["baseline"] * 2 + ["human"] * 2
+    assert "its 2 images need" in site.one("SELECT blocked FROM tasks ORDER BY id DESC")
+    assert site.one("SELECT count(*) FROM events WHERE kind = 'order'") == 1
+    pulls = site.one("SELECT count(*) FROM events WHERE kind = 'pull' AND text LIKE 'pulling%'")
+    assert pulls == 4, "each image once in each campaign"
+    site.idle()
+    site.assert_nothing_left()
+
+
+@pytest.mark.parametrize("engine", ["overlay2"], indirect=True)
+def test_prune_takes_what_others_left_once_somebody_allowed_it(
+    site: Site, disk: SmallDisk, engine: Dockerd, images: Images
+) -> None:
+    theirs, running, mine = _variant(images, "one"), images.ref("user"), _variant(images, "two")
+    for ref in (theirs, running):
+        for event in engine.client.pull(ref, stream=True, decode=True):
+            assert "error" not in event
+    for ref in (theirs, running):
+        host_config = engine.client.create_host_config(network_mode="none")
+        argv = ["python3", "-c", "import time; time.sleep(1000)"]
+        engine.client.create_container(ref, argv, name=f"theirs-{ref == running}", host_config=host_config)
+    engine.client.start("theirs-True")
+    disk.fill(leave=420 * MB)
+    file = site.campaign(task(A), image=mine)
+    file.write_text(file.read_text().replace('keep = "all"', 'prune = "all"'))
+    refused = site.isobench("run", file, code=2).stderr
+    assert "--allow-prune-all" in refused
+    assert not site.rows("SELECT id FROM jobs")
+    site.isobench("run", "--allow-prune-all", file)
+    check_unhurt(site, jobs=1)
+    assert len(site.attempts()) == 1
+    (told,) = [text for text in site.story() if text.startswith("pruned what no container used")]
+    assert f"image {theirs}" in told
+    assert not engine.exists("theirs-False")
+    assert not engine.has_image(theirs)
+    assert engine.exists("theirs-True")
+    assert engine.has_image(running)
+    engine.client.remove_container("theirs-True", force=True)
+    site.isobench("run", file)  # allowed once for the workspace
+
+
 VARIANTS = {A: "one", B: "two", C: "three"}
 PAYLOAD = 100 * MB
 ROOM = {"overlay2": 520 * MB, "vfs": 1500 * MB}

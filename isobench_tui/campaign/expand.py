@@ -50,12 +50,13 @@ class _Expander:
         """The whole submission. Raises SpecError with all problems at once."""
         self._check_file()
         planned: list[PlannedTask] = []
-        jobs: list[JobSpec] = []
+        groups: list[list[JobSpec]] = []
         for key, task in self.tasks.items():
             done = self._task(key, task)
             if done:
                 planned.append(done[0])
-                jobs += done[1]
+                groups.append(done[1])
+        jobs = [job for group in _neighbours(groups) for job in group]
         for index, block in enumerate(self.spec.setup):
             if index not in self.used_setup:
                 self.notes.warn(f"setup[{index}]", f'no task has an image that matches "{block.images}"')
@@ -275,6 +276,18 @@ class _Expander:
             for arm, agent in arms
             if arm in refs
         ]
+
+
+def _neighbours(groups: list[list[JobSpec]]) -> list[list[JobSpec]]:
+    """Tasks in the file's order, but those that share an image with the one before stand behind it."""
+    left = [(frozenset(job.image for job in group), group) for group in groups]
+    ordered: list[list[JobSpec]] = []
+    last: frozenset[str] = frozenset()
+    while left:
+        at = next((at for at, (images, _) in enumerate(left) if last & images), 0)
+        last, group = left.pop(at)
+        ordered.append(group)
+    return ordered
 
 
 def expand(spec: CampaignFile, tasks: Tasks, path: Path, text: str, notes: Notes) -> Submission:

@@ -13,7 +13,7 @@ from typing import TypeVar
 from isobench_tui.campaign.models import JobSpec, Lane, Settings
 from isobench_tui.engine.base import DiskFull, EngineError, Exit, Handle, ImageInfo, NameTaken
 from isobench_tui.engine.job import JOB_FILE, PATCH_FILE
-from isobench_tui.runner import breaker, collect, faults, jobfile, keep, models, preflight, room
+from isobench_tui.runner import blocks, breaker, collect, faults, jobfile, keep, models, preflight, room
 from isobench_tui.runner.follow import Follower
 from isobench_tui.runner.monitors import gate
 from isobench_tui.runner.monitors.window import GpuWindow
@@ -149,7 +149,8 @@ class Attempt:
         await asyncio.to_thread(preflight.check, order.spec, order.settings, order.patch)
         await self._gpus_free()
         image = await self.services.engine.resolve(order.spec.image)
-        self._facts.wants = await room.ensure(self.services, order, image, self._extend)
+        await blocks.arrange(self.services, order, image)
+        image, self._facts.wants = await room.ensure(self.services, order, image, self._extend)
         return image
 
     async def _gpus_free(self) -> None:

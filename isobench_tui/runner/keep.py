@@ -97,8 +97,8 @@ async def evict(services: Services, keep: Keep) -> None:
 
 async def make_room(
     services: Services, keep: Keep, missing: Callable[[], Awaitable[int]], ours: frozenset[str] = frozenset()
-) -> None:
-    """Remove images until nothing is `missing`. Raises EngineError.
+) -> bool:
+    """Remove images until nothing is `missing`; says whether any went. Raises EngineError.
 
     Where all that the policy may give up would not do, only idle images go: nothing is fetched again in vain. `ours`
     are references that the caller is about to use.
@@ -109,19 +109,23 @@ async def make_room(
     going = leaving(mine, keep, pressed=True)
     if comes_free(storage, going, mine, ratio) < lacks:
         going = [one for one in going if one.use == "idle"]
+    removed = False
     for one in going:
         if lacks <= 0:
-            return
-        await remove(services, one, keep)
+            break
+        removed = await remove(services, one, keep) or removed
         lacks = await missing()
+    return removed
 
 
-async def remove(services: Services, one: Held, keep: Keep) -> None:
-    """Remove one image and say so. Quiet where a container uses it."""
+async def remove(services: Services, one: Held, keep: Keep) -> bool:
+    """Remove one image and say so. False where a container uses it, or it is gone."""
     before = (await services.engine.usage()).free
-    if await services.engine.remove_image(one.image):
-        after = (await services.engine.usage()).free
-        await services.writer.run(_removed, one, keep, max(0, after - before), after)
+    if not await services.engine.remove_image(one.image):
+        return False
+    after = (await services.engine.usage()).free
+    await services.writer.run(_removed, one, keep, max(0, after - before), after)
+    return True
 
 
 def comes_free(storage: Storage, going: list[Held], all_: list[Held], ratio: float) -> int:

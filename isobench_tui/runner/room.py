@@ -41,19 +41,20 @@ MARGIN = 16 * 1024**2
 
 async def ensure(
     services: Services, order: Order, image: ImageInfo, extend: Callable[[float], None]
-) -> tuple[tuple[str, int], ...]:
-    """Return once the disks can take the attempt, with (path, bytes) that it will take; `extend` gives the phase more
-    seconds while images are removed.
+) -> tuple[ImageInfo, tuple[tuple[str, int], ...]]:
+    """Return once the disks can take the attempt: the image, of which fewer layers may be here than before, and
+    (path, bytes) that it will take. `extend` gives the phase more seconds while images are removed.
 
     Raises DiskFull, with `wants`, where nothing more may be freed; EngineError.
     """
-    needs, unknown = await needs_of(services, order, image)
-    services.promised.pop(order.attempt, None)
-    found = await _measured(services, needs)
-    await _show(services, order, needs, unknown, found)
-    if _missing(found):
-        await _free(services, order.settings, needs, frozenset({order.spec.image}), extend)
+    ours = frozenset({order.spec.image})
+    while True:
+        needs, unknown = await needs_of(services, order, image)
         found = await _measured(services, needs)
+        await _show(services, order, needs, unknown, found)
+        if not _missing(found) or not await _free(services, order.settings, needs, ours, extend):
+            break
+        image = await services.engine.resolve(order.spec.image)  # what went may have had layers of it
     while _missing(found):
         if not _missing(await _measured(services, needs, promises=False)):
             extend(order.settings.timeouts.preflight)  # another lane will take it, or find that it needs less
@@ -63,7 +64,7 @@ async def ensure(
         await _show(services, order, needs, unknown, found)
         raise DiskFull(await _sentence(services, order.settings, found), wants(found))
     services.promised[order.attempt] = tuple(need for need in needs if need.what != "workspace")
-    return wants(await _measured(services, needs, promises=False))
+    return image, wants(await _measured(services, needs, promises=False))
 
 
 async def again(
@@ -132,8 +133,8 @@ def _missing(found: Iterable[Balance]) -> int:
 
 async def _free(
     services: Services, settings: Settings, needs: list[Need], ours: frozenset[str], extend: Callable[[float], None]
-) -> None:
-    """Remove images where that helps: on the file system that is short."""
+) -> bool:
+    """Remove images where that helps: on the file system that is short. Says whether anything went."""
     place = str((await services.engine.storage()).path)
     device = (await asyncio.to_thread(volumes, {place}))[place].device
 
@@ -143,13 +144,15 @@ async def _free(
         return sum(balance.missing for balance in found if balance.device == device)
 
     if await missing() <= 0:
-        return
-    await keep.make_room(services, settings.keep_images, missing, ours)
+        return False
+    removed = await keep.make_room(services, settings.keep_images, missing, ours)
     if settings.prune == "all" and await missing() > 0 and await services.writer.run(_may_prune):
         spare = await services.writer.run(_wanted_images)
         gone = await services.engine.prune(spare | ours)
         if gone:
             await services.writer.run(_pruned, gone)
+            return True
+    return removed
 
 
 async def _show(
