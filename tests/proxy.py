@@ -51,7 +51,8 @@ class Rule:
 class Proxy:
     """Passes connections on to `target`. Use as a context manager.
 
-    `rate` limits what comes back, in bytes per second and connection (None: no limit); `stalled` stops it.
+    `rate` limits what comes back, in bytes per second and connection (None: no limit), `bandwidth` that of all
+    connections together; `stalled` stops it.
     """
 
     def __init__(self, target: tuple[str, int] | Path, listen: Path | None = None) -> None:
@@ -62,6 +63,8 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._tasks: set[asyncio.Task[None]] = set()
         self.rate: float | None = None
+        self.bandwidth: float | None = None
+        self._clear_at = 0.0
         self.stalled = False
         self.passed = 0
         """Bytes that came back through this proxy."""
@@ -141,6 +144,13 @@ class Proxy:
         self.tokens = self.rule(r"^(GET|POST) /token", 200, body=answer)
         self.refused = self.rule(rf"(?s)^GET /v2/.(?!.*\nAuthorization: Bearer {token}\r)", 401, head=head)
 
+    async def pace(self, size: int) -> None:
+        """Wait for this many bytes' turn on the line that all connections share."""
+        if self.bandwidth is not None:
+            now = self._loop.time()
+            self._clear_at = max(now, self._clear_at) + size / self.bandwidth
+            await asyncio.sleep(self._clear_at - now)
+
     def match(self, head: str) -> Rule | None:
         for rule in self._rules:
             if rule.seen < rule.times and re.search(rule.pattern, head):
@@ -191,6 +201,7 @@ class _Connection:
             await _wait(lambda: not self.proxy.stalled)
             if self.proxy.rate is not None:
                 await asyncio.sleep(len(chunk) / self.proxy.rate)
+            await self.proxy.pace(len(chunk))
             chunk = self.spoil(chunk)
             self.proxy.passed += len(chunk)
             self.writer.write(chunk)

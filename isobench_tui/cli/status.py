@@ -99,6 +99,7 @@ def _running(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]
     phase = query.live_phase(connection, row["id"])
     pull = query.live_pull(connection, row["id"])
     model = query.live_model(connection, row["id"])
+    forecast = query.live_forecast(connection, row["id"])
     return {
         "attempt": row["id"],
         "job": row["job_id"],
@@ -115,6 +116,7 @@ def _running(connection: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]
         "tokens_per_s": phase.tokens_per_s if phase else None,
         "pull": {"done": pull.done, "total": pull.total, "rate": pull.rate, "eta": pull.eta} if pull else None,
         "model": asdict(model) if model else None,
+        "forecast": asdict(forecast) if forecast else None,
     }
 
 
@@ -200,6 +202,12 @@ def _phase(now: dict[str, Any]) -> str:
     if moving:
         text += f", {bytes_text(moving['done'])}"
         text += f" of {bytes_text(moving['total'])}" if moving["total"] else ""
+    if now["forecast"] and now["phase"] in {"preflight", "image"}:
+        wanted = [
+            f"{bytes_text(x['needed'])} of {bytes_text(x['free'])} free in {x['path']}"
+            for x in now["forecast"]["volumes"]
+        ]
+        text += f"; needs {', '.join(wanted)}"
     if now["stopping"]:
         text += " (cancelling)"
     return text
