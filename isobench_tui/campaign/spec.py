@@ -392,7 +392,7 @@ class CampaignFile(Table):
     isobench: IsobenchTable | None = None
     """[isobench] root, agents, commits, mapping"""
     images: ImagesTable = ImagesTable()
-    """[images] baseline, human, keep"""
+    """[images] baseline, human, keep, prune"""
     engine: EngineTable = EngineTable()
     """[engine] kind, host"""
     container: ContainerTable = ContainerTable()
