@@ -51,8 +51,10 @@ def test_a_folder_that_does_not_exist_yet_is_where_it_will_be(disk: SmallDisk, t
     assert found[str(inner)] == found[str(disk.path)] == volume(str(inner))
     assert found[str(inner)].device == disk.path.stat().st_dev != found[str(tmp_path)].device
     assert found[str(inner)].total < 32 * MB
-    assert not is_full(str(inner))
+    assert not is_full(str(disk.path), privileged=True)
     disk.fill()
-    assert is_full(str(inner))
+    assert is_full(str(disk.path), privileged=True)
+    assert is_full(str(disk.path), privileged=False)
     assert volume(str(inner)).free == 0
-    assert not is_full(str(tmp_path))
+    assert not is_full(str(tmp_path), privileged=True)
+    assert not is_full(str(inner), privileged=True), "what is not there cannot be looked at"

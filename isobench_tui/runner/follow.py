@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -70,12 +71,13 @@ class Follower:
         began, waited = time.monotonic(), self.services.writer.waited
         known = await self.services.writer.run(_known_phases, self.order.attempt)
         disks = [str(self.run_dir.path)]
+        root = self.services.engine.kind == "docker" or os.geteuid() == 0
         with contextlib.suppress(EngineError):
             disks.append(str((await self.services.engine.storage()).path))
         try:
             while True:
                 done, _ = await asyncio.wait({waiting}, timeout=TICK_S)
-                self.starved = self.starved or next(filter(is_full, disks), None)
+                self.starved = self.starved or next((x for x in disks if is_full(x, privileged=root)), None)
                 await self._take_events(known)
                 self._keeper.tick()
                 if done:

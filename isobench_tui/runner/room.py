@@ -20,7 +20,6 @@ from isobench_tui.runner.services import Services
 from isobench_tui.runner.space import Balance, Need, Volume, balances, volumes, wants
 from isobench_tui.store import db, events, live
 from isobench_tui.store.queue import PRUNE_ALLOWED
-from isobench_tui.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from isobench_tui.runner.attempt import Order
@@ -48,21 +47,22 @@ async def ensure(
     Raises DiskFull, with `wants`, where nothing more may be freed; EngineError.
     """
     ours = frozenset({order.spec.image})
+    others, silent = await _other_needs(services, order)
     while True:
-        needs, unknown = await needs_of(services, order, image)
+        needs, unknown = await _image_needs(services, image)
+        needs, unknown = needs + others, unknown + silent
         found = await _measured(services, needs)
         await _show(services, order, needs, unknown, found)
-        if not _missing(found) or not await _free(services, order.settings, needs, ours, extend):
+        if not _missing(found):
             break
-        image = await services.engine.resolve(order.spec.image)  # what went may have had layers of it
-    while _missing(found):
-        if not _missing(await _measured(services, needs, promises=False)):
+        if not await _free(services, order.settings, needs, ours, extend, prune=order.settings.prune == "all"):
+            alone = await _measured(services, needs, promises=False)
+            if _missing(alone):
+                raise DiskFull(await _sentence(services, order.settings, alone), wants(alone))
             extend(order.settings.timeouts.preflight)  # another lane will take it, or find that it needs less
             await asyncio.sleep(POLL_S)
-            found = await _measured(services, needs)
-            continue
-        await _show(services, order, needs, unknown, found)
-        raise DiskFull(await _sentence(services, order.settings, found), wants(found))
+        # what went may have had layers of it, and another lane may have fetched it
+        image = await services.engine.resolve(order.spec.image)
     services.promised[order.attempt] = tuple(need for need in needs if need.what != "workspace")
     return image, wants(await _measured(services, needs, promises=False))
 
@@ -73,29 +73,29 @@ async def again(
     """Whether a queue that paused for want of space has it now; frees what may go. Raises EngineError."""
     needs = [Need("a paused job", path, size + MARGIN) for path, size in wanted]
     if _missing(await _measured(services, needs)):
-        await _free(services, settings, needs, ours, lambda _: None)
+        await _free(services, settings, needs, ours, lambda _: None, prune=False)
     return not _missing(await _measured(services, needs))
 
 
-async def needs_of(services: Services, order: Order, image: ImageInfo) -> tuple[list[Need], list[str]]:
-    """What the attempt will take, by path, and what cannot be weighed beforehand. Raises EngineError."""
-    workspace, storage = services.workspace, await services.engine.storage()
-    needs, unknown = await image_needs(services, workspace, storage, image)
-    needs.append(Need("logs", str(workspace.runs), await services.writer.run(_logs, order.attempt)))
-    needs.append(Need("workspace", str(workspace.root), WORKSPACE))
+async def _other_needs(services: Services, order: Order) -> tuple[list[Need], list[str]]:
+    """What the attempt will take beside its image and container, and what cannot be weighed beforehand."""
+    workspace = services.workspace
+    needs = [
+        Need("logs", str(workspace.runs), await services.writer.run(_logs, order.attempt)),
+        Need("workspace", str(workspace.root), WORKSPACE),
+    ]
     weighed, silent = await models.weigh(services, order)
     cache = str(order.settings.model_cache)
     needs += [Need(f"model {name}", cache, size + fetch_model.MARGIN) for name, size in weighed.items()]
-    return needs, unknown + [f"model {name}" for name in silent]
+    return needs, [f"model {name}" for name in silent]
 
 
-async def image_needs(
-    services: Services, workspace: Workspace, storage: Storage, image: ImageInfo
-) -> tuple[list[Need], list[str]]:
+async def _image_needs(services: Services, image: ImageInfo) -> tuple[list[Need], list[str]]:
     """Of the image and one container. Raises EngineError."""
+    storage = await services.engine.storage()
     path, unknown = str(storage.path), []
     if storage.kind == "folder":
-        path = str(workspace.trees)
+        path = str(services.workspace.trees)
         size = await asyncio.to_thread(_size_of, Path(image.pinned), storage)
         return [Need("container", path, size)], []
     found = forecast.footprint(storage, image, await services.writer.run(keep.ratio_of))
@@ -132,7 +132,13 @@ def _missing(found: Iterable[Balance]) -> int:
 
 
 async def _free(
-    services: Services, settings: Settings, needs: list[Need], ours: frozenset[str], extend: Callable[[float], None]
+    services: Services,
+    settings: Settings,
+    needs: list[Need],
+    ours: frozenset[str],
+    extend: Callable[[float], None],
+    *,
+    prune: bool,
 ) -> bool:
     """Remove images where that helps: on the file system that is short. Says whether anything went."""
     place = str((await services.engine.storage()).path)
@@ -146,7 +152,7 @@ async def _free(
     if await missing() <= 0:
         return False
     removed = await keep.make_room(services, settings.keep_images, missing, ours)
-    if settings.prune == "all" and await missing() > 0 and await services.writer.run(_may_prune):
+    if prune and await missing() > 0 and await services.writer.run(_may_prune):
         spare = await services.writer.run(_wanted_images)
         gone = await services.engine.prune(spare | ours)
         if gone:

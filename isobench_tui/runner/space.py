@@ -83,12 +83,16 @@ def volume(path: str) -> Volume:
     raise FileNotFoundError(f"no folder above {path} can be seen")
 
 
-def is_full(path: str) -> bool:
-    """Whether next to nothing can be written there; False where the path cannot be looked at."""
+def is_full(path: str, *, privileged: bool) -> bool:
+    """Whether next to nothing can be written there; False where the path cannot be looked at.
+
+    `privileged`: by root, who may also take the blocks that ext4 keeps for it.
+    """
     try:
-        return volume(path).free < STARVED
+        found = os.statvfs(path)
     except OSError:
         return False
+    return (found.f_bfree if privileged else found.f_bavail) * found.f_frsize < STARVED
 
 
 def volumes(paths: Iterable[str]) -> dict[str, Volume]:
