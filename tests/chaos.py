@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -99,6 +100,7 @@ class Chaos:
     freeze_s: float
     say: bool = True
     struck: Counter[str] = field(default_factory=Counter)
+    fallen: int = 0
     _tmp: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -137,22 +139,24 @@ class Chaos:
         self.site.assert_nothing_left()
         assert self.site.one("PRAGMA integrity_check") == "ok"
         parts = [path for path in self.site.root.rglob("*") if path.name.endswith((".part", ".restored"))]
-        assert parts == []
-        assert list(self._tmp.iterdir()) == []
+        assert parts == [], parts
+        assert list(self._tmp.iterdir()) == [], list(self._tmp.rglob("*"))
         folders = {path.name for path in self.site.workspace.runs.iterdir()}
-        assert folders <= {row["id"] for row in self.site.rows("SELECT id FROM attempts")}
+        strangers = folders - {row["id"] for row in self.site.rows("SELECT id FROM attempts")}
+        assert not strangers, strangers
         twice = "SELECT job_id FROM attempts WHERE outcome = 'success' GROUP BY job_id HAVING count(*) > 1"
-        assert self.site.rows(twice) == []
-        if self.struck["freeze"] and self.freeze_s > 2 * Limits().still:
-            assert any("stood still" in text for text in self.site.story())
+        assert self.site.rows(twice) == [], self.site.rows(twice)
+        if self.struck["freeze of a living runner"] and self.freeze_s > 2 * Limits().still:
+            assert any("stood still" in text for text in self.site.story()), self.site.tell()
         if isinstance(self.site.host, Dockerd):
             mounts = [mount for mount in self.site.host.mounts() if "/overlay2/" in mount or "/containers/" in mount]
-            assert mounts == []
+            assert mounts == [], mounts
 
     # ------------------------------------------------------------------------------------------------- blows
 
     def _strike(self, blow: Blow) -> None:
-        self._print(f"{sum(self.struck.values()) + 1:4} {blow}")
+        self.fallen += 1
+        self._print(f"{self.fallen:4} {blow}")
         runner = self._start(f"{blow.point}:kill@{blow.passing}" if blow.how == "point" else "")
         try:
             match blow.how:
@@ -219,7 +223,8 @@ class Chaos:
             runner.send_signal(signal.SIGSTOP)
             time.sleep(self.freeze_s)
             runner.send_signal(signal.SIGCONT)
-            self._work(runner, 2.0)
+            self._work(runner, 3.0)
+            self.struck["freeze of a living runner"] += 1
 
     # --------------------------------------------------------------------------------------------- in between
 
@@ -310,7 +315,8 @@ def main() -> int:
         print(f"scripts/chaos: {reason}", file=sys.stderr)
         return 2
     except AssertionError as error:
-        print(f"seed {seed}: {error}", file=sys.stderr)
+        traceback.print_exc()
+        print(f"scripts/chaos: seed {seed}: not as undisturbed: {error}", file=sys.stderr)
         return 1
     struck = ", ".join(f"{count} {name}" for name, count in sorted(chaos.struck.items()))
     print(f"{campaigns} campaigns of {options.jobs} jobs, {attempts} attempts, blows: {struck}")

@@ -26,7 +26,7 @@ def build(command: str | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"isobench {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    groups = (_running, _reading, _explaining, _doctor, _archives, _steering)
+    groups = (_running, _services, _reading, _explaining, _doctor, _archives, _steering)
     for group in [_GROUP_OF[command]] if command in _GROUP_OF else groups:
         group(commands)
     return parser
@@ -70,6 +70,18 @@ def _shows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--readonly", action="store_true", help="a dashboard that steers nothing")
     parser.add_argument("--theme", metavar="NAME", help="colours of the dashboard (`isobench config --show`)")
     parser.add_argument("--fps", type=int, metavar="N", help="frames a second of the dashboard, 1 to 60")
+
+
+def _services(commands: Commands) -> None:
+    text = "a systemd user unit that brings the runner back after a crash or a reboot"
+    parser = commands.add_parser("service", help=text, description=text)
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for name, what in (
+        ("install", "write the unit and enable it"),
+        ("uninstall", "take it away; a living runner goes on"),
+        ("status", "whether it is installed, and whether it lives without a login"),
+    ):
+        _add(verbs, name, f"service:{name}", what)
 
 
 def _reading(commands: Commands) -> None:

@@ -159,6 +159,8 @@ def follow(
 
 def ensure_runner(workspace: Workspace, connection: sqlite3.Connection) -> None:
     """Return once a runner lives that will not end before it has seen our commands. Raises WorkspaceError."""
+    from isobench_tui.cli import service
+
     deadline = time.monotonic() + START_S
     child: subprocess.Popen[bytes] | None = None
     while time.monotonic() < deadline:
@@ -172,7 +174,8 @@ def ensure_runner(workspace: Workspace, connection: sqlite3.Connection) -> None:
                 return
             if child is not None and child.returncode not in {0, 5}:  # 5: another one was quicker
                 raise WorkspaceError(f"the runner did not start:\n{_tail(workspace.runner_log)}")
-            child = spawn(workspace)
+            # where a service is installed it shall be systemd's child, which brings it back; to ask twice does no harm
+            child = None if service.start(workspace) else spawn(workspace)
         time.sleep(0.05)
     raise WorkspaceError(f"the runner did not start within {START_S:.0f} s; see {workspace.runner_log}")
 
