@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench import A, Bench, bench_at, task
+from bench import A, Bench, bench_at, task, until
 
 RECORD = """#!/bin/sh
 echo "$(basename "$0") $*" >> "{log}"
@@ -46,12 +47,6 @@ def unit(bench: Bench) -> Path:
     return found
 
 
-def command(bench: Bench) -> list[str]:
-    """ExecStart as systemd reads it."""
-    (line,) = [line for line in unit(bench).read_text().splitlines() if line.startswith("ExecStart=")]
-    return [word.replace("%%", "%").replace("$$", "$") for word in shlex.split(line.removeprefix("ExecStart="))]
-
-
 def test_installed_asked_for_and_taken_away(bench: Bench) -> None:
     log = manager(bench)
     assert "not installed" in bench.cli("service", "status", code=1).stdout
@@ -60,7 +55,7 @@ def test_installed_asked_for_and_taken_away(bench: Bench) -> None:
     assert "loginctl enable-linger" in said
     assert log.read_text().splitlines()[-3:-1] == [
         "systemctl --user daemon-reload",
-        f"systemctl --user enable {name}",
+        f"systemctl --user enable --now --no-block {name}",
     ]
     (bench.root / "linger").write_text("yes")
     assert "enable-linger" not in bench.cli("service", "install").stdout
@@ -81,18 +76,51 @@ def test_systemd_reads_the_unit_as_it_is_meant(bench: Bench) -> None:
     assert unit(bench).name not in done.stderr, done.stderr
 
 
+def by_systemd(bench: Bench) -> subprocess.Popen[bytes]:
+    """What systemd would start: the unit's command with the unit's environment, and nothing else."""
+    text = unit(bench).read_text().splitlines()
+    kept = [line.removeprefix("Environment=") for line in text if line.startswith("Environment=")]
+    env = dict(shlex.split(pair)[0].replace("%%", "%").split("=", 1) for pair in kept)
+    (command,) = [line.removeprefix("ExecStart=") for line in text if line.startswith("ExecStart=")]
+    argv = [word.replace("%%", "%").replace("$$", "$") for word in shlex.split(command)]
+    with bench.workspace.runner_log.open("ab") as log:
+        return subprocess.Popen(argv, cwd="/", env={**env, "PYTHONDONTWRITEBYTECODE": "1"}, stdout=log, stderr=log)
+
+
 def test_its_command_is_a_runner_that_goes_on_with_the_queue(bench: Bench) -> None:
     manager(bench)
     bench.submit(bench.write(task(A)))
     bench.cli("service", "install")
-    argv = command(bench)
-    assert argv[-1] == str(bench.workspace.root)
-    kept = [
-        line.removeprefix("Environment=") for line in unit(bench).read_text().splitlines() if "Environment=" in line
-    ]
-    env = dict(shlex.split(pair)[0].replace("%%", "%").split("=", 1) for pair in kept)
-    subprocess.run(argv, cwd="/", env={**env, "PYTHONDONTWRITEBYTECODE": "1"}, check=True, timeout=120)
+    assert by_systemd(bench).wait(timeout=120) == 0, bench.log()
     assert bench.rows("SELECT outcome FROM jobs") == [{"outcome": "success"}]
+
+
+@pytest.mark.parametrize("orderly", [False, True])
+def test_it_takes_the_place_of_a_runner_that_dies_and_of_none_that_was_told_to_end(
+    bench: Bench, orderly: bool
+) -> None:
+    manager(bench)
+    gate = bench.gate()
+    bench.submit(bench.write(task(A, GATE=str(gate))))
+    bench.cli("service", "install")
+    first = bench.runner()
+    bench.reached(gate)
+    second = by_systemd(bench)
+    waits = re.compile(rf"-> FLOCK\s+ADVISORY\s+READ\s+{second.pid} ")
+    until(lambda: waits.search(Path("/proc/locks").read_text()), "it waits for the lock")
+    if orderly:
+        bench.cli("shutdown", "--now")
+        assert first.wait(timeout=60) == 0
+    else:
+        first.kill()
+        until(lambda: bench.workspace.holder() == second.pid, "it holds the workspace")
+        gate.touch()
+    assert second.wait(timeout=120) == 0, bench.log()
+    assert bench.jobs()["a:baseline#1"]["state"] == ("running" if orderly else "done")
+    if orderly:
+        gate.touch()
+        bench.cli("service", "uninstall")
+        assert bench.cli("run").stdout.endswith("1 job: 1 valid\n")
 
 
 def test_run_has_systemd_start_the_runner_and_goes_on_without_it(bench: Bench) -> None:
@@ -105,14 +133,3 @@ def test_run_has_systemd_start_the_runner_and_goes_on_without_it(bench: Bench) -
 def test_without_a_user_manager(bench: Bench) -> None:
     bench.env["PATH"] = "/nowhere"
     assert "`systemctl --user daemon-reload` failed" in bench.cli("service", "install", code=2).stderr
-
-
-def test_a_second_runner_is_refused_with_who_holds_the_workspace(bench: Bench) -> None:
-    gate = bench.gate()
-    bench.submit(bench.write(task(A, GATE=str(gate))))
-    first = bench.runner()
-    bench.reached(gate)
-    assert bench.runner().wait(timeout=60) == 5
-    assert f"another runner holds this workspace: isobench runner, pid {first.pid}" in bench.log()
-    gate.touch()
-    bench.wait_idle()

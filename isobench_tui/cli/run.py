@@ -28,6 +28,8 @@ MAX_RUNNERS = 5
 """Runners that one `run` puts in the place of dead ones; more would hide a fault of ours."""
 START_S = 30.0
 """Seconds that a new runner may take until it beats."""
+SERVICE_S = 10.0
+"""Seconds that systemd may take to start one; after that it is started without it."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -163,6 +165,7 @@ def ensure_runner(workspace: Workspace, connection: sqlite3.Connection) -> None:
 
     deadline = time.monotonic() + START_S
     child: subprocess.Popen[bytes] | None = None
+    asked: float | None = None
     while time.monotonic() < deadline:
         beat = live.get(connection, live.RUNNER_KEY)
         if workspace.locked():
@@ -174,8 +177,10 @@ def ensure_runner(workspace: Workspace, connection: sqlite3.Connection) -> None:
                 return
             if child is not None and child.returncode not in {0, 5}:  # 5: another one was quicker
                 raise WorkspaceError(f"the runner did not start:\n{_tail(workspace.runner_log)}")
-            # where a service is installed it shall be systemd's child, which brings it back; to ask twice does no harm
-            child = None if service.start(workspace) else spawn(workspace)
+            if child is None and asked is None and service.start(workspace):
+                asked = time.monotonic()  # it shall be systemd's child, which brings it back
+            elif asked is None or time.monotonic() - asked > SERVICE_S:
+                child = spawn(workspace)
         time.sleep(0.05)
     raise WorkspaceError(f"the runner did not start within {START_S:.0f} s; see {workspace.runner_log}")
 

@@ -16,15 +16,17 @@ from isobench_tui.store.workspace import Workspace, find
 
 LIMIT_S = 30.0
 """How long systemd's own commands may take."""
-_KEPT = ("PATH", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "DOCKER_HOST")
-"""What the runner takes from the environment of `install`: systemd gives it a bare one."""
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+_KEPT = (
+    *("PATH", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "DOCKER_HOST", "DOCKER_CONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("REQUESTS_CA_BUNDLE", "HF_HOME", "HF_ENDPOINT", *_PROXIES, *(name.upper() for name in _PROXIES)),
+)
+"""What the runner takes from the environment of `install`: systemd gives it a bare one. No secret is among them."""
 
 _UNIT = """\
 # Written by `isobench service install`; `isobench service uninstall` removes it.
 [Unit]
 Description=isobench runner of {name}
-StartLimitIntervalSec=600
-StartLimitBurst=20
 
 [Service]
 Type=exec
@@ -33,8 +35,7 @@ ExecStart={command}
 StandardOutput=append:{log}
 StandardError=append:{log}
 UMask=0077
-# 0: nothing is left to do; 2: it cannot work there, runner.log says why. Anything else, also that another runner holds
-# the workspace (5), which may die later, starts it again.
+# 0: nothing is left to do, or told to end; 2: it cannot work there, runner.log says why. All else starts it again.
 Restart=on-failure
 RestartPreventExitStatus=2
 RestartSec=10
@@ -68,7 +69,8 @@ class Unit:
 
     def text(self) -> str:
         """The unit file. Raises Rejected for paths that no unit file can hold."""
-        argv = [sys.executable, "-m", "isobench_tui.runner", "--workspace", str(self.workspace.root)]
+        argv = [sys.executable, "-m", "isobench_tui.runner", "--after-others"]
+        argv += ["--workspace", str(self.workspace.root)]
         kept = [f"{name}={os.environ[name]}" for name in _KEPT if os.environ.get(name)]
         return _UNIT.format(
             name=_specifiers(_one_line(str(self.workspace.root))),
@@ -84,10 +86,11 @@ def install(options: argparse.Namespace) -> int:
     text = unit.text()
     unit.workspace.create()
     unit.path.parent.mkdir(parents=True, exist_ok=True)
+    unit.path.touch(mode=0o600)  # a proxy's address may hold a password
     unit.path.write_text(text)
     print(f"wrote {unit.path}")
     _systemctl("daemon-reload")
-    _systemctl("enable", unit.name)
+    _systemctl("enable", "--now", "--no-block", unit.name)
     print(f"enabled {unit.name}: systemd starts the runner again when it dies, and after a reboot")
     if not lingers():
         print(

@@ -16,7 +16,7 @@ from isobench_tui.runner.safekeeping import Safekeeping
 from isobench_tui.runner.scheduler import Scheduler
 from isobench_tui.runner.watchdog import Watchdog
 from isobench_tui.runner.writer import StoreFull, Writer
-from isobench_tui.store import backups, db, events
+from isobench_tui.store import backups, db, events, live
 from isobench_tui.store.workspace import Locked, Workspace, WorkspaceError
 
 
@@ -51,13 +51,28 @@ def _leave(scheduler: Scheduler, writer: Writer) -> None:
     scheduler.ending.set()
 
 
+def _outlived(workspace: Workspace) -> bool:
+    """Wait for the end of another runner; False if that was an orderly one, which shall be the end of the work."""
+    if not workspace.locked():
+        return True
+    workspace.wait()
+    with contextlib.closing(db.open_store(workspace)) as connection:
+        beat = live.get(connection, live.RUNNER_KEY)
+    return beat is None or beat[1]["state"] != "ending"
+
+
 def main() -> int:
+    """0: nothing is left to do, or told to end; 2: it cannot work there; 5: another runner does."""
     parser = argparse.ArgumentParser(prog="isobench runner")
     parser.add_argument("--workspace", required=True, type=Path)
-    workspace = Workspace(parser.parse_args().workspace.resolve())
+    parser.add_argument("--after-others", action="store_true", help="take the place of a living runner when it dies")
+    options = parser.parse_args()
+    workspace = Workspace(options.workspace.resolve())
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.umask(0o077)
     try:
+        if options.after_others and not _outlived(workspace):
+            return 0
         with workspace.lock("isobench runner"), contextlib.suppress(asyncio.CancelledError):
             backups.verify(workspace)
             asyncio.run(_work(workspace))

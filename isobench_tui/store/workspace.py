@@ -105,6 +105,11 @@ class Workspace:
             return None
         return pid if Path(f"/proc/{pid}").exists() else None
 
+    def wait(self) -> None:
+        """Sleep until nobody holds the lock."""
+        with contextlib.suppress(FileNotFoundError), self.lock_file.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+
     def locked(self) -> bool:
         """Whether a runner (or a command that stands in for one) holds the lock now."""
         try:
