@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from bench import A, B, Bench, bench_at, task, until
 from fakegpus import FakeGpus
 
+import isobench_tui
 from isobench_tui.store import query, samples
 
 SHORT = 'preflight = "2s"\ncleanup = "30s"\ngrace = "500ms"'
@@ -173,10 +175,23 @@ def test_a_reading_needs_no_workspace(bench: Bench, gpus: FakeGpus, stranger: su
     gpu = found["gpus"][0]
     assert (gpu["power"], gpu["sm_clock_max"], gpu["throttle"]) == (70.707, 1980, ["gpu_idle"])
     assert gpu["processes"][0]["name"] == "sleep 1000"
+    assert min(found[key] for key in ("wall_ms", "cpu_ms", "again_wall_ms", "again_cpu_ms")) > 0
+    assert found["every_s"] >= 2
+    assert found["core_percent"] == pytest.approx(found["again_cpu_ms"] / 10 / found["every_s"], abs=0.01)
     assert not bench.workspace.root.exists()
     shown = bench.cli("doctor", "--gpu").stdout
+    assert "driver 580.159.04; the first reading took" in shown
     assert f"pid {stranger.pid}" in shown
     assert "1.5 of 79.6 GiB" in shown
+
+
+def test_a_reading_needs_no_package_but_pynvml(gpus: FakeGpus) -> None:
+    """On a rented machine before anything is installed: -S leaves all packages of this interpreter out."""
+    repo = Path(isobench_tui.__file__).parents[1]
+    argv = [sys.executable, "-S", "-m", "isobench_tui", "doctor", "--gpu", "--json"]
+    done = subprocess.run(argv, cwd=repo, env=gpus.env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)["gpus"]) == 2
 
 
 @pytest.mark.parametrize(

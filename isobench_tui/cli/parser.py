@@ -150,9 +150,16 @@ def _explaining(commands: Commands) -> None:
 
 
 def _doctor(commands: Commands) -> None:
-    doctor = _add(commands, "doctor", "doctor:doctor", "what this host offers to a campaign")
-    doctor.epilog = "exit codes: 0 there is a reading, 3 there is none, 2 usage."
-    doctor.add_argument("--gpu", action="store_true", required=True, help="one reading of the GPUs")
+    text = "whether this host can run a campaign, and what to do where it cannot"
+    doctor = _add(commands, "doctor", "doctor:doctor", text)
+    doctor.epilog = (
+        "exit codes: 0 a run could start, 2 the campaign file, its secrets or the workspace\n"
+        "stop it, 3 the machine does."
+    )
+    doctor.add_argument("file", metavar="FILE", nargs="?", help="campaign file: check what it needs")
+    doctor.add_argument(
+        "--gpu", action="store_true", help="what the GPU monitor reads, and nothing else; 3: there is no reading"
+    )
     doctor.add_argument("--json", action="store_true", help="for programs")
 
 

@@ -70,12 +70,7 @@ class Workspace:
         """Make the folders, 0700. Raises WorkspaceError on remote file systems and unwritable places."""
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-            kind = file_system(self.root)
-            if kind in _REMOTE:
-                raise WorkspaceError(
-                    f"{self.root} is on {kind}: a workspace needs a local file system (WAL, locks, bind mounts); "
-                    "give another folder with --workspace"
-                )
+            refuse_remote(self.root)
             self.root.chmod(0o700)
             for folder in (self.runs, self.backups):
                 folder.mkdir(exist_ok=True, mode=0o700)
@@ -142,6 +137,16 @@ def find(option: str | None) -> Workspace:
 def boot_id() -> str:
     """The kernel's id of this boot (proc(5)); a pid means nothing across boots."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def refuse_remote(folder: Path) -> None:
+    """Raises WorkspaceError where a workspace in this folder would be on a file system of the network."""
+    kind = file_system(folder)
+    if kind in _REMOTE:
+        raise WorkspaceError(
+            f"{folder} is on {kind}: a workspace needs a local file system (WAL, locks, bind mounts); "
+            "give another folder with --workspace"
+        )
 
 
 def file_system(path: Path) -> str:

@@ -15,6 +15,8 @@ from isobench_tui.store.samples import Reading
 
 LIMIT_S = 5.0
 """A driver that is stuck answers never; whoever asks goes on without it."""
+EVERY_S = 2.0
+"""Seconds between two readings while an attempt measures; more where a reading is expensive."""
 SHARE = 0.003
 """Of one core, that readings may take at most: `rest` grows where they are expensive."""
 

@@ -10,12 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from isobench_tui.results.facts import ForeignProcess, GpuFacts, MachineFacts
-from isobench_tui.runner.monitors.gpu import GpuWatch, of_lane
+from isobench_tui.runner.monitors.gpu import EVERY_S, GpuWatch, of_lane
 from isobench_tui.runner.monitors.nvml import NoGpus
 from isobench_tui.store.live import LiveGpu
 
-EVERY_S = 2.0
-"""Seconds between two readings while an attempt measures; more where a reading is expensive."""
 IDLE_S = 0.2
 """How soon it is seen that the measurement has begun."""
 

@@ -1,0 +1,1 @@
+"""`isobench doctor`: whether this host can run a campaign, and what to do where it cannot."""
