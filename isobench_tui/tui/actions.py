@@ -107,6 +107,27 @@ QUEUE = (
     Action("queue.after", "v", "Move here", "the marked jobs behind the one under the cursor", True),
 )
 
+LEADERBOARD = (
+    Action(
+        "leaderboard.sort", "o", "Sort", "by rank, speedup, over human, value, n, commit, side: the next", footer=True
+    ),
+    Action("leaderboard.reverse", "O", "Reverse", "the other way round"),
+)
+
+COMPARE = (Action("compare.patch", "d", "Patch", "to the next agent's patch", footer=True),)
+
+DIAGNOSIS = (
+    Action("diagnosis.log", "l", "Log line", "the line that proves it, in the log", footer=True),
+    Action("diagnosis.retry", "r", "Retry", "queue another attempt of this job", True, footer=True),
+)
+
+EVENTS = (
+    Action("events.words", "slash", "Filter", "only events with these words", footer=True),
+    Action("events.kind", "t", "Kind", "only events of one kind: the next; after the last all of them", footer=True),
+    Action("events.mine", "m", "This job", "only events about the job under the queue's cursor, or all", footer=True),
+    Action("events.all", "escape", "All", "every event again"),
+)
+
 
 LOG = (
     Action(
@@ -178,6 +199,10 @@ def tables() -> Iterator[tuple[str, tuple[Action, ...]]]:
     yield "Lists", LISTS
     yield "Queue", QUEUE
     yield "Log", LOG
+    yield "Leaderboard", LEADERBOARD
+    yield "Compare", COMPARE
+    yield "Diagnosis", DIAGNOSIS
+    yield "Events", EVENTS
 
 
 def find(name: str) -> Action | None:

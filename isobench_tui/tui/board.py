@@ -17,9 +17,10 @@ from textual.widgets import Footer, TabbedContent, TabPane
 
 from isobench_tui.store.answer import OK, Rejected
 from isobench_tui.store.workspace import WorkspaceError
-from isobench_tui.tui import commands_page
+from isobench_tui.tui import commands_page, loaders
 from isobench_tui.tui.actions import APP, bindings, find, tables
 from isobench_tui.tui.dialogs.confirm import Confirm
+from isobench_tui.tui.dialogs.export import ExportDialog
 from isobench_tui.tui.dialogs.page import Page
 from isobench_tui.tui.messages import JobChosen, OpenJob, ShowLog, Steer
 from isobench_tui.tui.panes.queue import QueuePane
@@ -54,7 +55,7 @@ class Board(Screen[None]):
         self._readonly, self._start_runner, self._clock = readonly, start_runner, clock
         self.snapshot = Snapshot(str(source.workspace.root), True, 0.0)
         self.selection = Selection()
-        self._tabs: tuple[Tab, ...] = make_tabs(source)
+        self._tabs: tuple[Tab, ...] = make_tabs(source, readonly=readonly)
         self._offered = ""
         self._trouble = ""
 
@@ -125,7 +126,8 @@ class Board(Screen[None]):
     def _open(self, event: OpenJob) -> None:
         job = self.snapshot.job(event.job)
         failed = job is not None and job.state == "done" and not job.valid
-        self.action_tab("diagnosis" if failed else "log")
+        self.queue.choose(event.job)
+        self.action_tab(event.tab or ("diagnosis" if failed else "log"))
 
     @on(ShowLog)
     def _show_log(self, event: ShowLog) -> None:
@@ -177,6 +179,9 @@ class Board(Screen[None]):
             return
         title, lines, text = await asyncio.to_thread(commands_page.page, self._source, job)
         self.app.push_screen(Page(title, lines, copy=text))
+
+    def action_export(self) -> None:
+        self.app.push_screen(ExportDialog(loaders.export(self._source), self._source.exports))
 
     def action_quit(self) -> None:
         self.app.exit()

@@ -36,11 +36,12 @@ class JobChosen(Message):
 
 
 class OpenJob(Message):
-    """Look at this job more closely: its log while it runs, its diagnosis once it failed."""
+    """Look at this job more closely: in a tab, or in its log while it runs and in its diagnosis once it failed."""
 
-    def __init__(self, job: str) -> None:
+    def __init__(self, job: str, tab: str = "") -> None:
         super().__init__()
         self.job = job
+        self.tab = tab
 
 
 class ShowLog(Message):

@@ -9,7 +9,10 @@ from textual.widget import Widget
 
 from isobench_tui.tui import loaders
 from isobench_tui.tui.log.pane import LogPane
+from isobench_tui.tui.panes.compare import ComparePane
+from isobench_tui.tui.panes.diagnosis import DiagnosisPane
 from isobench_tui.tui.panes.events import EventsPane
+from isobench_tui.tui.panes.leaderboard import LeaderboardPane
 from isobench_tui.tui.snapshot import Selection, Snapshot
 from isobench_tui.tui.source import Source
 
@@ -29,27 +32,38 @@ class Tab:
     """(attempt, file, line): only of the log."""
 
 
-def make_tabs(source: Source) -> tuple[Tab, ...]:
+class _Log:
+    """The log tab: follows the chosen job's newest attempt, until a line of some attempt is asked for."""
+
+    def __init__(self, source: Source) -> None:
+        self.pane = LogPane(source.exports, id="log")
+        self._source = source
+        self._told = ""
+
+    def tell(self, _: Snapshot, selection: Selection) -> None:
+        """Another attempt is opened once, when it is chosen or begins; a job that never ran leaves what is open."""
+        job = selection.job
+        if job is not None and job.attempt is not None and job.attempt != self._told:
+            self._told = job.attempt
+            self.pane.show_attempt(self._source.run_dir(job.attempt), label=f"{job.name} {job.attempt}")
+
+    def show_line(self, attempt: str, file: str, line: int) -> None:
+        self.pane.show_attempt(self._source.run_dir(attempt), label=attempt)
+        if file:
+            self.pane.show(file, line)
+
+
+def make_tabs(source: Source, *, readonly: bool) -> tuple[Tab, ...]:
     """New widgets for one screen."""
-    log = LogPane(source.exports, id="log")
+    log = _Log(source)
+    leaderboard = LeaderboardPane(loaders.leaderboard(source), id="leaderboard")
+    compare = ComparePane(loaders.compare(source), id="compare")
+    diagnosis = DiagnosisPane(loaders.diagnosis(source), id="diagnosis", readonly=readonly)
     events = EventsPane(loaders.events(source), id="events")
     return (
-        Tab(LOG, "Log", log, lambda _, selection: _open_log(log, source, selection), _line_of(log, source)),
+        Tab(LOG, "Log", log.pane, log.tell, log.show_line),
+        Tab("leaderboard", "Leaderboard", leaderboard, leaderboard.tell),
+        Tab("compare", "Compare", compare, compare.tell),
+        Tab("diagnosis", "Diagnosis", diagnosis, diagnosis.tell),
         Tab("events", "Events", events, events.tell),
     )
-
-
-def _open_log(log: LogPane, source: Source, selection: Selection) -> None:
-    """The logs of the chosen job's newest attempt; a job that never ran leaves what is open."""
-    job = selection.job
-    if job is not None and job.attempt is not None:
-        log.show_attempt(source.run_dir(job.attempt), label=f"{job.name} {job.attempt}")
-
-
-def _line_of(log: LogPane, source: Source) -> Callable[[str, str, int], None]:
-    def show(attempt: str, file: str, line: int) -> None:
-        log.show_attempt(source.run_dir(attempt), label=attempt)
-        if file:
-            log.show(file, line)
-
-    return show

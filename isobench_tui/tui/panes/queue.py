@@ -57,6 +57,13 @@ class QueuePane(Vertical):
     def _jobs(self) -> tuple[Job, ...]:
         return self._snapshot.jobs if self._snapshot else ()
 
+    def choose(self, job: str) -> None:
+        """Put the cursor on a job, also on one that the filter left out."""
+        if not self.list.choose(job) and self._filter:
+            self._filter = ""
+            self.draw()
+            self.list.choose(job)
+
     def tell(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
         self._marked &= {job.id for job in snapshot.jobs}

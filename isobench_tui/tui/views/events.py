@@ -18,11 +18,13 @@ _KIND = {
     "cancelled": WARN, "held": WARN, "diagnosis": BAD, "shutdown": WARN, "recovered": GOOD, "waiting": WARN,
 }  # fmt: skip
 _WIDE = 100
+OLDER = "older"
+"""Key of the line that stands for events before those that are shown."""
 
 
 def lines(events: Sequence[Event], width: int, *, older: bool = False) -> tuple[Line, ...]:
     """One line an event, its id as the key, a heading where another day begins; `older`: there are more before."""
-    found = [Line(Text("enter: older events", DIM), "older")] if older else []
+    found = [Line(Text("enter: older events", DIM), OLDER)] if older else []
     day = ""
     for event in events:
         if (today := f"{datetime.fromisoformat(event.at).astimezone():%A, %Y-%m-%d}") != day:
@@ -33,11 +35,11 @@ def lines(events: Sequence[Event], width: int, *, older: bool = False) -> tuple[
 
 
 def title(wanted: Wanted, job: str) -> str:
-    """What is left out, in words; empty where nothing is. `job`: name of the job that is looked for."""
+    """What is shown alone, in words; empty where all is. `job`: name of the job that is looked for."""
     parts = [f"kind: {wanted.kind}"] if wanted.kind else []
     parts += [f"job: {job}"] if wanted.job else []
     parts += [f"words: {wanted.text}"] if wanted.text else []
-    return plain(", ".join(parts))
+    return f"only {plain(', '.join(parts))} (escape: all)" if parts else ""
 
 
 def _line(event: Event, width: int) -> Text:

@@ -94,14 +94,15 @@ class LazyPane(Vertical, Generic[Found]):
         event.stop()
         if event.state is WorkerState.SUCCESS:
             self._shown = self._wanted
-            self._trouble("")
+            self.trouble("")
             self.draw(event.worker.result)  # type: ignore[arg-type]
         elif event.state is WorkerState.ERROR:
             self._shown = self._wanted  # tried again when something moves
             error = event.worker.error
-            self._trouble(f"cannot show this: {type(error).__name__}: {error}")
+            self.trouble(f"cannot show this: {type(error).__name__}: {error}")
 
-    def _trouble(self, text: str) -> None:
+    def trouble(self, text: str) -> None:
+        """Say what is wrong above what is shown; empty once nothing is."""
         shown = self.query_one("#trouble", Static)
         shown.display = bool(text)
         shown.update(text)
