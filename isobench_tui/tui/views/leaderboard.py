@@ -10,7 +10,7 @@ from rich.text import Text
 from isobench_tui.report import bars, words
 from isobench_tui.report.compare import short_ratio
 from isobench_tui.report.leaderboard import Apart, Board, Entry, Group, Key, ordered
-from isobench_tui.report.leaderboard_text import SIMULATED, apart_text, rate, title, verdicts
+from isobench_tui.report.leaderboard_text import apart_text, rate, title, verdicts
 from isobench_tui.results.standings import Standing
 from isobench_tui.tui.views.cells import fit, plain, wrap
 from isobench_tui.tui.views.line import Line
@@ -87,9 +87,10 @@ def _agents(agents: tuple[Standing, ...], width: int) -> Iterator[Text]:
 def _group(group: Group, shape: _Shape, width: int, key: Key, *, reverse: bool) -> Iterator[Line]:
     for line in wrap(title(group), width):
         yield Line(Text(line, HEAD, no_wrap=True))
-    under = Text(f"campaign {plain(group.campaign)}, workload {group.fingerprint[:12]}", DIM, no_wrap=True)
-    if group.simulated:
-        under.append(f"  {SIMULATED}", WARN)
+    under = Text("SIMULATED  " if group.simulated else "", WARN, no_wrap=True)
+    under.append(f"campaign {plain(group.campaign)}, workload {group.fingerprint[:12]}", DIM)
+    if key != "rank" or reverse:
+        under.append(f"  by {key}{', reversed' if reverse else ''}")
     yield Line(under)
     scale = _scale(group)
     if group.entries:

@@ -47,8 +47,13 @@ class LazyList(LazyPane[Found | None]):
     def on_mount(self) -> None:
         self.list.show((Line(Text("reading …", DIM)),))
 
+    @property
+    def room(self) -> int:
+        """Cells of a line, beside the scrollbar."""
+        return self.list.scrollable_content_region.width
+
     def on_resize(self) -> None:
-        if self.list.size.width != self._width:
+        if self.room != self._width:
             self.redraw()
 
     def draw(self, found: Found | None) -> None:
@@ -64,7 +69,7 @@ class LazyList(LazyPane[Found | None]):
 
     def redraw(self) -> None:
         """Make the lines anew: the room or the pane's settings are others."""
-        width, found = self.list.size.width, self.found
+        width, found = self.room, self.found
         if found is None or not width:
             return
         self._width = width
