@@ -119,6 +119,10 @@ def _reading(commands: Commands) -> None:
     export.add_argument("--format", choices=("md", "csv", "json"), default="md", help="default: md")
     export.add_argument("--json", dest="format", action="store_const", const="json", help="same as --format json")
     export.add_argument("-o", "--output", metavar="PATH", help="write to a file instead of standard output")
+    config = _add(commands, "config", "config:config", "the dashboard's settings, and which source decided each")
+    config.add_argument("--show", action="store_true", help="print them (this is what it does anyway)")
+    config.add_argument("--path", action="store_true", help="print only where the file lies")
+    config.add_argument("--json", action="store_true", help="for programs")
     snapshot = _add(
         commands, "snapshot", "snapshot:snapshot", "a consistent copy of the workspace, also while it runs"
     )

@@ -122,6 +122,12 @@ def _check(name: str, value: object, where: str) -> None:
         first = error.errors()[0]
         key = ".".join(str(part) for part in ("dashboard", *first["loc"]))
         raise SettingsError(f"{where}: {key} = {value!r}: {first['msg']}") from error
+    if name == "theme":
+        from textual.theme import BUILTIN_THEMES
+
+        if value not in BUILTIN_THEMES:
+            known = ", ".join(sorted(BUILTIN_THEMES))
+            raise SettingsError(f"{where}: dashboard.theme = {value!r}: no such theme; there are {known}")
     if name == "keymap":
         _check_keymap(TypeAdapter(dict[str, str]).validate_python(value), where)
 
