@@ -310,8 +310,8 @@ async def shows(pilot: Pilot[None], condition: Callable[[], Any], seconds: float
 
 
 async def still(pilot: Pilot[None]) -> None:
-    """Until no worker but the reader is at work and every message is handled."""
-    await shows(pilot, lambda: not [w for w in pilot.app.workers if w.is_running and w.group != "reader"])
+    """Until nothing is being loaded and every message is handled."""
+    await shows(pilot, lambda: not [w for w in pilot.app.workers if w.is_running and w.name == "load"])
     await pilot.pause()
     await pilot.pause()
 
