@@ -90,8 +90,8 @@ Written by `scripts/make_docs.py` from `isobench_tui/tui/actions.py` and `settin
 SETTINGS = """
 ## Settings
 In `config.toml` in your config folder (`isobench config --path` says where; `$ISOBENCH_CONFIG` names another), under
-`[dashboard]`. The environment wins over the file, `ISOBENCH_TUI_THEME` for `theme` and so on; a flag of the command wins over both.
-`isobench config --show` prints what holds and which of them decided it.
+`[dashboard]`. The environment wins over the file, `ISOBENCH_TUI_THEME` for `theme` and so on; a flag of the command
+wins over both. `isobench config --show` prints what holds and which of them decided it.
 
 | key | default | |
 |---|---|---|
