@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import GRACE, A, B, Bench, C, task
+from textual.geometry import Region
 from textual.pilot import Pilot
 
 from isobench_tui.results.metrics import metric
@@ -324,7 +325,7 @@ def screen_text(app: Any) -> str:
     if app.screen.is_modal:
         below = app.screen_stack[-2]._compositor.render_strips(size)
         under = ["".join(segment.text for segment in strip) for strip in below]
-        region = app.screen.query("*").first().region
+        region = Region.from_union([widget.region for widget in app.screen.query("*") if widget.region.area])
         for y in range(region.y, region.bottom):
             under[y] = under[y][: region.x] + lines[y][region.x : region.right] + under[y][region.right :]
         lines = under

@@ -33,7 +33,7 @@ def test_flags_win_over_the_environment_over_the_file(file: Path, monkeypatch: p
 
 def test_nothing_set_is_the_defaults(file: Path) -> None:
     found = settings.load()
-    assert found.settings == settings.Settings()
+    assert found.settings == settings.Settings.model_validate({})
     assert set(found.sources.values()) == {"default"}
 
 

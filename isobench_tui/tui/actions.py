@@ -205,6 +205,6 @@ def tables() -> Iterator[tuple[str, tuple[Action, ...]]]:
     yield "Events", EVENTS
 
 
-def find(name: str) -> Action | None:
-    """An action by the name of its method."""
-    return next((action for _, table in tables() for action in table if action.name == name), None)
+def steers(table: tuple[Action, ...], name: str) -> bool:
+    """Whether the action with this method writes a command; two tables may use one name for different things."""
+    return any(action.steers for action in table if action.name == name)

@@ -18,7 +18,7 @@ from textual.widgets import Footer, TabbedContent, TabPane
 from isobench_tui.store.answer import OK, Rejected
 from isobench_tui.store.workspace import WorkspaceError
 from isobench_tui.tui import commands_page, loaders
-from isobench_tui.tui.actions import APP, bindings, find, tables
+from isobench_tui.tui.actions import APP, bindings, steers, tables
 from isobench_tui.tui.dialogs.confirm import Confirm
 from isobench_tui.tui.dialogs.export import ExportDialog
 from isobench_tui.tui.dialogs.page import Page
@@ -37,6 +37,12 @@ from isobench_tui.tui.views.machine import machine_lines
 
 StartRunner = Callable[[], None]
 """Starts a runner and returns once it lives; raises WorkspaceError."""
+
+
+class Tabs(TabbedContent):
+    """The tabs, which may have the screen for themselves."""
+
+    ALLOW_MAXIMIZE = True
 
 
 class Board(Screen[None]):
@@ -63,11 +69,11 @@ class Board(Screen[None]):
         yield TextPane(self._header, self._clock, id="header")
         with Container(id="body"):
             with Container(id="top"):
-                yield QueuePane(self._clock, id="queue", grouped=self._settings.grouped)
+                yield QueuePane(self._clock, id="queue", readonly=self._readonly, grouped=self._settings.grouped)
                 with Vertical(id="side"):
                     yield NowPane(self._clock, id="now")
                     yield TextPane(machine_lines, self._clock, id="machine", title="Machine")
-            with TabbedContent(id="tabs", initial=self._first_tab()):
+            with Tabs(id="tabs", initial=self._first_tab()):
                 for tab in self._tabs:
                     with TabPane(tab.title, id=f"tab-{tab.name}"):
                         yield tab.widget
@@ -87,12 +93,14 @@ class Board(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Read-only: what steers is neither done nor shown."""
-        known = find(action)
-        return not (known is not None and known.steers and self.readonly)
+        return not (self.readonly and steers(APP, action))
 
     def tell(self, snapshot: Snapshot) -> None:
         """A new snapshot: every pane gets it, and shows what of it is its own."""
+        was = self.readonly
         self.snapshot = snapshot
+        if was != self.readonly:
+            self.refresh_bindings()
         self.selection = Selection(snapshot.job(self.query_one(QueuePane).list.key))
         self._trouble = ""
         self.queue.tell(snapshot)

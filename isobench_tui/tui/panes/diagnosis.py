@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual import on
 
 from isobench_tui.report.why import Story
-from isobench_tui.tui.actions import DIAGNOSIS, bindings, find
+from isobench_tui.tui.actions import DIAGNOSIS, bindings, steers
 from isobench_tui.tui.messages import ShowLog, Steer
 from isobench_tui.tui.views.diagnosis import lines, place, proven
 from isobench_tui.tui.views.line import Line
@@ -31,9 +31,8 @@ class DiagnosisPane(LazyList[Story]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Read-only: what steers is neither done nor shown."""
-        known = find(action)
         readonly = self._readonly or (self._snapshot is not None and not self._snapshot.writable)
-        return not (readonly and known is not None and known.steers)
+        return not (readonly and steers(DIAGNOSIS, action))
 
     def action_log(self) -> None:
         """The line of the newest diagnosis; without one, the newest attempt's log."""

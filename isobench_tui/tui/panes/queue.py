@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from isobench_tui.tui.actions import QUEUE, bindings
+from isobench_tui.tui.actions import QUEUE, bindings, steers
 from isobench_tui.tui.dialogs.prompt import Prompt
 from isobench_tui.tui.messages import JobChosen, OpenJob, Steer
 from isobench_tui.tui.snapshot import Clock, Job, Snapshot
@@ -22,10 +22,12 @@ class QueuePane(Vertical):
     """Shows the jobs of a snapshot; the cursor and the marks stay on their jobs whatever arrives."""
 
     BINDINGS: ClassVar = bindings(QUEUE)
+    ALLOW_MAXIMIZE = True
 
-    def __init__(self, clock: Clock, *, id: str, grouped: bool = True) -> None:
+    def __init__(self, clock: Clock, *, id: str, readonly: bool, grouped: bool = True) -> None:
         super().__init__(id=id)
         self._clock = clock
+        self._readonly = readonly
         self._snapshot: Snapshot | None = None
         self._marked: frozenset[str] = frozenset()
         self._filter = ""
@@ -56,6 +58,11 @@ class QueuePane(Vertical):
     @property
     def _jobs(self) -> tuple[Job, ...]:
         return self._snapshot.jobs if self._snapshot else ()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Read-only: what steers is neither done nor shown."""
+        readonly = self._readonly or (self._snapshot is not None and not self._snapshot.writable)
+        return not (readonly and steers(QUEUE, action))
 
     def choose(self, job: str) -> None:
         """Put the cursor on a job, also on one that the filter left out."""

@@ -23,6 +23,8 @@ View = Callable[[Snapshot, Room], tuple[Text, ...]]
 class TextPane(Vertical):
     """Lines drawn from the newest snapshot, again once a second: times pass although nothing moves in the store."""
 
+    ALLOW_MAXIMIZE = True
+
     def __init__(self, view: View, clock: Clock, *, id: str, title: str = "") -> None:
         super().__init__(id=id)
         self._clock = clock
