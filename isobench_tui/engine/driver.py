@@ -672,8 +672,10 @@ class Patch:
         try:
             with open(os.path.join(self.root, path), "rb") as f:
                 return f.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:  # a name that is too long for any file
+            raise refused("%.200s: %s" % (path, error.strerror)) from None
 
     def prove(self) -> List[Dict[str, Optional[str]]]:
         """Compare the tree with `expected`: path and sha256 of each file. Raises Failed at the first difference."""
