@@ -153,6 +153,20 @@ def test_a_driver_that_died_with_its_runner_is_an_interruption(bench: Bench) -> 
     bench.assert_nothing_left()
 
 
+def test_a_driver_that_somebody_kills_is_an_interruption(bench: Bench) -> None:
+    gate = bench.gate()
+    bench.submit(bench.write(task(A, GATE=str(gate)), limits="max_attempts = 1"))
+    runner = bench.runner()
+    bench.reached(gate)
+    (row,) = bench.rows("SELECT handle FROM attempts")
+    os.kill(int(row["handle"].split(":")[0]), signal.SIGKILL)
+    gate.touch()
+    assert runner.wait(timeout=60) == 0, bench.log()
+    outcomes = [row["outcome"] for row in bench.rows("SELECT outcome FROM attempts ORDER BY number")]
+    assert outcomes == ["interrupted", "success"]
+    bench.assert_nothing_left()
+
+
 def test_three_interruptions_hold_the_job(bench: Bench) -> None:
     bench.submit(bench.write(task(A), task(B)))
     for _ in range(3):

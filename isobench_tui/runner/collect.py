@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import signal
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -288,7 +289,7 @@ def _judge(
         timed_out=facts.timeout[0] if facts.timeout else None,
         # a stop that came after the driver's own good end changes nothing
         cancelled=facts.stopped and not ended_itself,
-        interrupted=facts.interrupted is not None or lost or _cut_off(seen, exit_),
+        interrupted=facts.interrupted is not None or lost or (facts.timeout is None and _cut_off(seen, exit_)),
         patched=order.patch is not None,
         patch_files=patchlint.read(order.patch).paths if order.patch is not None else (),
         min_window_s=order.settings.min_window_s,
@@ -309,10 +310,15 @@ def _judge(
 
 
 def _cut_off(seen: list[dict[str, Any]], exit_: Exit) -> bool:
-    """The driver ended without a last word as the engine restarted, or the host did: nobody's fault, no result."""
+    """The driver ended without a last word: the engine restarted, or the host, or SIGKILL. Nobody's fault.
+
+    Who sent SIGKILL is not known: an engine that stopped with its containers and forgot it, an operator, a kernel
+    without memory. A patch that kills its driver gains nothing by it: three interruptions put its job on hold.
+    """
     started = next((event.get("boot_id") for event in seen if event["event"] == "start"), None)
     rebooted = isinstance(started, str) and started != boot_id()
-    return (exit_.engine_away or rebooted) and not any(event["event"] == "end" for event in seen)
+    killed = exit_.signal == signal.SIGKILL and not exit_.oom_killed
+    return (exit_.engine_away or rebooted or killed) and not any(event["event"] in {"end", "fail"} for event in seen)
 
 
 @dataclass(frozen=True, slots=True)

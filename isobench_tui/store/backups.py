@@ -81,10 +81,13 @@ def due(workspace: Workspace) -> bool:
     return True
 
 
-def trouble(path: Path) -> str | None:
-    """What is wrong with a database file; None if it is sound (PRAGMA quick_check) and has our tables."""
+def trouble(path: Path, mode: str = "ro") -> str | None:
+    """What is wrong with a database file; None if it is sound (PRAGMA quick_check) and has our tables.
+
+    `mode`: "rw" may first undo what a power cut left half done, which SQLite does to no file that it may only read.
+    """
     try:
-        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True)) as connection:
             said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if said != "ok":
                 return " ".join(str(said).split())
@@ -95,6 +98,15 @@ def trouble(path: Path) -> str | None:
     return None
 
 
+def _blank(path: Path) -> bool:
+    """Whether nobody has put a table into it: what a power cut leaves of a database that was just being made."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            return connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    except sqlite3.Error:
+        return False
+
+
 def newest_sound(workspace: Workspace) -> Path | None:
     """The newest backup that is sound, of whatever kind."""
     found = sorted(workspace.backups.glob("isobench-*.db"), key=_age, reverse=True)
@@ -102,11 +114,11 @@ def newest_sound(workspace: Workspace) -> Path | None:
 
 
 def verify(workspace: Workspace) -> None:
-    """Check the database before anything is built on it. Raises Damaged; a missing one is sound."""
+    """Check the database before anything is built on it. Raises Damaged; one that is missing or blank is sound."""
     if not workspace.database.exists() or not workspace.database.stat().st_size:
         return
-    wrong = trouble(workspace.database)
-    if wrong is not None:
+    wrong = trouble(workspace.database, "rw")
+    if wrong is not None and not _blank(workspace.database):
         raise Damaged(f"{workspace.database} is damaged: {wrong}; {way_back(workspace)}")
 
 

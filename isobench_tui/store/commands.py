@@ -128,18 +128,18 @@ def actor() -> str:
 
 def _execute(connection: sqlite3.Connection, row: sqlite3.Row) -> None:
     try:
-        with transaction(connection):
+        with transaction(connection, durable=True):
             answer = _run(connection, row)
             _settle(connection, row["id"], "done", answer)
     except Rejected as rejected:
-        with transaction(connection):
+        with transaction(connection, durable=True):
             _settle(connection, row["id"], "rejected", rejected.answer)
     except sqlite3.Error:
         raise
     except Exception as error:  # one bad row must not end every runner that meets it
         why = f"{type(error).__name__}: {error}".splitlines()[0]
         answer = Answer(f"{row['name']} failed and changed nothing: {why}", USAGE)
-        with transaction(connection):
+        with transaction(connection, durable=True):
             _settle(connection, row["id"], "rejected", answer)
 
 
@@ -169,7 +169,7 @@ def _settle(connection: sqlite3.Connection, key: int, state: str, answer: Answer
 
 
 def _withdraw(connection: sqlite3.Connection, key: int) -> Answer:
-    with transaction(connection):
+    with transaction(connection, durable=True):
         done = answer_of(connection, key)
         if done is not None:
             return done
