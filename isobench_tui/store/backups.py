@@ -102,7 +102,7 @@ def _blank(path: Path) -> bool:
     """Whether nobody has put a table into it: what a power cut leaves of a database that was just being made."""
     try:
         with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-            return connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+            return connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
     except sqlite3.Error:
         return False
 
