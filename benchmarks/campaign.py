@@ -40,7 +40,8 @@ from proxy import Proxy  # noqa: E402
 MB = 1_000_000
 TREE, PATCHES = REPO / "examples" / "demo" / "tree", REPO / "examples" / "demo" / "patches"
 ROOT = "/opt/isobench-demo"
-COMMAND = "python benchmarks/benchmark_throughput.py --model facebook/opt-125m --input-len 16 --output-len 8"
+CLIENT = "benchmarks/benchmark_throughput.py --model facebook/opt-125m --input-len 16 --output-len 8"
+"""What follows the interpreter, which the image has as `python3` only; isobench finds it by itself."""
 AGENTS = {"one": "faster-schedule.diff", "two": "faster-block-table.diff"}
 LINE = 50 * MB
 """Bytes a second from the registry, over all connections."""
@@ -120,7 +121,7 @@ def loop(engine: Host, plan: Plan, port: int) -> float:
     began = time.monotonic()
     for key, arm in plan.jobs():
         ref = f"127.0.0.1:{port}/bench:{image_of(arm, 'abcdef'.index(key[0]))}"
-        run = ["run", "--rm", "--network", "none", "-e", f"BENCH_WAIT={plan.wait}", ref, *COMMAND.split()]
+        run = ["run", "--rm", "--network", "none", "-e", f"BENCH_WAIT={plan.wait}", ref, "python3", *CLIENT.split()]
         for argv in (run, ["system", "prune", "-af"]):
             done = subprocess.run(
                 [*docker, *argv], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
@@ -146,7 +147,7 @@ def campaign(engine: Host, plan: Plan, port: int, folder: Path) -> tuple[float, 
         mine = [arm for other, arm in jobs if other == key and arm in AGENTS]
         refs = [f'images.{arm} = "127.0.0.1:{port}/bench:{image_of(arm, at)}"' for arm in ("baseline", "human")]
         patches = [f'patches.{arm} = "{PATCHES / AGENTS[arm]}"' for arm in mine]
-        head = f'[[tasks]]\ncommit = "{key}"\nparent = "1{key[1:]}"\nperf_command = "{COMMAND}"'
+        head = f'[[tasks]]\ncommit = "{key}"\nparent = "1{key[1:]}"\nperf_command = "python {CLIENT}"'
         tables.append("\n".join([head, *refs, *patches]))
     file.write_text("\n".join(tables) + "\n")
     env = {**os.environ, "XDG_CONFIG_HOME": str(folder / "config")}
