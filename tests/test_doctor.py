@@ -15,12 +15,16 @@ from typing import Any
 import pytest
 from bench import A, Bench, bench_at, task
 from fakegpus import FakeGpus
+from hub import Hub
 
-from isobench_tui.doctor import campaign, docker, host, storage
+from isobench_tui.doctor import disk, docker, host, storage
 from isobench_tui.doctor.check import Check, Probe, exit_code, fail, ok, run_all, warn
 from isobench_tui.engine.base import ImageInfo, ImageLayer, Storage
+from isobench_tui.runner.space import Need, Volume
 
 GIB = 1024**3
+MODEL = "m"
+"""The model of `task`."""
 
 
 @pytest.fixture
@@ -76,7 +80,9 @@ def test_a_campaign_of_processes_needs_no_engine(bench: Bench, gpus: FakeGpus) -
     found = checks(bench, bench.write(task(A)))
     assert "engine" not in found
     assert found["campaign"]["seen"].startswith("small: 1 job")
-    assert found["workspace-disk"]["level"] == "ok"
+    assert found["disk"]["level"] == "ok"
+    assert f"needed in {bench.workspace.trees} (container" in found["disk"]["seen"]
+    assert ", workspace 512 MiB)" in found["disk"]["seen"]
     assert found["gpu"]["seen"] == "driver 580.159.04: 0 NVIDIA H100 80GB HBM3"
     assert found["gpu-memory"]["level"] == "ok"
 
@@ -164,8 +170,8 @@ def test_a_check_that_hangs_or_breaks_takes_no_other_with_it() -> None:
     def fall() -> Check:
         raise ZeroDivisionError
 
-    probes = [Probe("hang", hang), Probe("break", fall), Probe("two", lambda: [ok("x", ""), ok("y", "")])]
-    said = asyncio.run(run_all(probes, limit=0.05))
+    probes = [Probe("hang", hang, 0.05), Probe("break", fall), Probe("two", lambda: [ok("x", ""), ok("y", "")])]
+    said = asyncio.run(run_all(probes))
     forever.set()
     assert [(check.name, check.level) for check in said] == [
         ("hang", "warn"), ("break", "warn"), ("x", "ok"), ("y", "ok"),
@@ -302,21 +308,85 @@ def image(name: str, *layers: int, present: bool = False) -> ImageInfo:
     return ImageInfo(name, f"{name}@sha256:1", "sha256:1", None, present, sum(layers), made)
 
 
+LAW = Storage("overlay2", Path("/var/lib/docker"))
+
+
+def demand(*images: ImageInfo, asked: int) -> disk.Demand:
+    one = [[Need("image", str(LAW.path), sum(layer.size for layer in one.layers))] for one in images]
+    return disk.weigh(LAW, images, asked, one, 1.0)
+
+
 @pytest.mark.parametrize(
-    ("free", "level", "words"),
+    ("free", "policy", "level", "words"),
     [
-        (100, "ok", "images: 3, to fetch: 3"),
-        (20, "warn", "will be removed and fetched again"),
-        (3, "fail", "not even one image fits"),
+        (100, "shared", "ok", "images: 3, to fetch: 3: 9.4 GiB more, if all stay; 100.0 GiB free in /var/lib/docker"),
+        (5, "shared", "warn", "some will be removed and fetched again"),
+        (5, "all", "warn", "so the queue will pause"),
     ],
 )
-def test_the_largest_image_must_fit_and_all_may_take_turns(free: int, level: str, words: str) -> None:
+def test_images_without_room_beside_each_other_take_turns(free: int, policy: Any, level: str, words: str) -> None:
     three = [image("a", GIB, 3 * GIB), image("b", 2 * GIB), image("c", 3 * GIB)]
-    found = campaign.weigh(Storage("overlay2", Path("/var/lib/docker")), three, 3, free * GIB)
+    found = disk.beside(demand(*three, asked=3), free * GIB, policy)
     assert found.level == level
     assert words in found.seen
 
 
 def test_what_could_not_be_weighed_is_said() -> None:
-    found = campaign.weigh(Storage("overlay2", Path("/x")), [image("a", GIB)], 2, 100 * GIB)
+    found = disk.beside(demand(image("a", GIB), asked=2), 100 * GIB, "shared")
     assert (found.level, found.seen.endswith("1 could not be weighed")) == ("warn", True)
+
+
+@pytest.mark.parametrize(
+    ("free", "level", "words", "docker"),
+    [
+        ((5, 5), "ok", "4.0 GiB needed in /var/lib/docker (image 4.0 GiB), 5.0 GiB free", False),
+        ((3, 5), "fail", "4.0 GiB needed in /var/lib/docker (image 4.0 GiB), 3.0 GiB free", True),
+        ((5, 1), "fail", "2.0 GiB needed in /cache (model opt 2.0 GiB), 1.0 GiB free", False),
+    ],
+)
+def test_the_largest_image_and_the_models_must_fit(
+    free: tuple[int, int], level: str, words: str, docker: bool
+) -> None:
+    largest = demand(image("a", GIB), image("b", GIB, 3 * GIB), asked=2).one
+    places = {
+        path: Volume(number, size * GIB, 100 * GIB)
+        for number, (path, size) in enumerate(zip(("/var/lib/docker", "/cache"), free, strict=True))
+    }
+    found = disk.first_attempt([*largest, Need("model opt", "/cache", 2 * GIB)], places, "/var/lib/docker")
+    assert found.level == level
+    assert words in found.seen
+    assert any("isobench doctor" in line for line in found.do) is docker
+
+
+# ------------------------------------------------------------------------------------------------- models
+
+
+@pytest.fixture
+def models(bench: Bench, tmp_path: Path) -> Iterator[Hub]:
+    made = Hub()
+    bench.env |= {"HF_ENDPOINT": made.url, "NO_PROXY": "*"}
+    yield made
+    made.close()
+
+
+def test_models_are_weighed_and_refusals_told_before_a_run(
+    bench: Bench, gpus: FakeGpus, models: Hub, tmp_path: Path
+) -> None:
+    pytest.importorskip("huggingface_hub")
+    cache = tmp_path / "cache"
+    path = bench.write(task(A), limits=f'\n[model]\ncache = "{cache}"\n')
+    models.add(MODEL, {"config.json": b"{}", "model.safetensors": bytes(3 << 20)})
+    found = checks(bench, path)
+    assert found["model-cache"]["level"] == "ok", found["model-cache"]["seen"]
+    assert f"to fetch: {MODEL}, 3 MiB" in found["model-cache"]["seen"]
+    assert f"model {MODEL} 3 MiB" in found["disk"]["seen"]
+    assert not cache.exists(), "it looks and makes nothing"
+
+    models.models.clear()
+    refused = checks(bench, path)
+    assert refused["model-cache"]["level"] == "warn"
+    assert f"the hub has no model {MODEL}" in refused["model-cache"]["seen"]
+    models.stop()
+    silent = checks(bench, path)
+    assert silent["model-cache"]["level"] == "warn"
+    assert "what the hub does not tell now" in silent["model-cache"]["seen"]

@@ -11,7 +11,7 @@ from isobench_tui.engine.threads import in_thread
 from isobench_tui.store.answer import ENGINE, OK
 
 LIMIT_S = 4.0
-"""Seconds that one check may take."""
+"""Seconds that a check may take, if it does not ask for more."""
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -35,6 +35,8 @@ class Probe:
 
     name: str
     work: Callable[[], Check | list[Check]]
+    limit: float = LIMIT_S
+    """Seconds."""
 
 
 def ok(name: str, seen: str) -> Check:
@@ -49,9 +51,9 @@ def fail(name: str, seen: str, *do: str, code: int = ENGINE) -> Check:
     return Check(name, "fail", seen, do, code)
 
 
-async def run_all(probes: Sequence[Probe], limit: float = LIMIT_S) -> list[Check]:
+async def run_all(probes: Sequence[Probe]) -> list[Check]:
     """What they say, in their own order. One that is late or breaks is a warning, and its thread is left behind."""
-    said = await asyncio.gather(*(_run(probe, limit) for probe in probes))
+    said = await asyncio.gather(*(_run(probe) for probe in probes))
     return [check for checks in said for check in checks]
 
 
@@ -60,11 +62,11 @@ def exit_code(checks: Sequence[Check]) -> int:
     return min((check.code for check in checks if check.level == "fail"), default=OK)
 
 
-async def _run(probe: Probe, limit: float) -> list[Check]:
+async def _run(probe: Probe) -> list[Check]:
     try:
-        said = await in_thread(f"doctor: {probe.name}", probe.work, limit)
+        said = await in_thread(f"doctor: {probe.name}", probe.work, probe.limit)
     except TimeoutError:
-        return [warn(probe.name, f"no answer in {limit:g} s: something on this host hangs", "dmesg | tail -50")]
+        return [warn(probe.name, f"no answer in {probe.limit:g} s: something on this host hangs", "dmesg | tail -50")]
     except Exception as error:  # a check that cannot be made must not take the others with it
         return [warn(probe.name, f"could not be checked: {type(error).__name__}: {error}")]
     return said if isinstance(said, list) else [said]

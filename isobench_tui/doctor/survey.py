@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 
 from isobench_tui.campaign.models import Submission
-from isobench_tui.doctor import campaign, docker, gpus, host, storage
+from isobench_tui.doctor import campaign, disk, docker, gpus, host, hub, storage
 from isobench_tui.doctor.check import LIMIT_S, Check, Probe, run_all
 from isobench_tui.engine.base import EngineError
 from isobench_tui.engine.threads import in_thread
@@ -53,12 +53,17 @@ def _engine(engine: docker.Engine, wanted: Sequence[str], workspace: Workspace) 
 
 
 def _campaign(submission: Submission, workspace: Workspace, *, reachable: bool) -> list[Probe]:
-    checks = [
+    return [
         Probe("campaign", lambda: campaign.problems(submission)),
         Probe("secrets", lambda: campaign.stored_secrets(submission.settings)),
-        Probe("model-cache", lambda: campaign.model_cache(submission)),
+        Probe("disk", lambda: _room(submission, workspace, reachable=reachable), 3 * LIMIT_S),
     ]
-    return [*checks, Probe("disk", lambda: campaign.room(submission, workspace))] if reachable else checks
+
+
+def _room(submission: Submission, workspace: Workspace, *, reachable: bool) -> list[Check]:
+    """The models, then the disks, which also have to take those."""
+    cache, models = hub.check(submission)
+    return [cache, *disk.check(submission, workspace, models)] if reachable else [cache]
 
 
 def _uuid(workspace: Workspace) -> str | None:

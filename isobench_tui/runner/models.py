@@ -275,20 +275,20 @@ def _prepare_folder(cache: Path) -> int:
     return ~stat.S_IMODE(cache.stat().st_mode) & 0o077
 
 
-def _environment(order: Order, cache: str | None) -> tuple[str | None, dict[str, str]]:
-    """The token, and the child's environment: ours, with the token that the campaign names or none at all."""
+def child_environment(cache: str | None, endpoint: str | None, token: str | None) -> dict[str, str]:
+    """The environment of `fetch_model`: ours, with this token or none at all."""
     env = {name: value for name, value in os.environ.items() if name not in TOKENS}
     env |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    endpoint = order.spec.workload.env.get("HF_ENDPOINT")
-    if endpoint:
-        env["HF_ENDPOINT"] = endpoint
-    if cache is not None:
-        env["HF_HOME"] = cache
+    env |= {"HF_ENDPOINT": endpoint} if endpoint else {}
+    env |= {"HF_HOME": cache} if cache is not None else {}
+    return {**env, fetch_model.TOKEN: token} if token is not None else env
+
+
+def _environment(order: Order, cache: str | None) -> tuple[str | None, dict[str, str]]:
+    """The token that the campaign names, and the child's environment."""
     named = next((name for name in TOKENS if name in order.settings.secrets), None)
-    if named is None:
-        return None, env
-    token = secrets.path(named).read_text().strip()
-    return token, {**env, fetch_model.TOKEN: token}
+    token = None if named is None else secrets.path(named).read_text().strip()
+    return token, child_environment(cache, order.spec.workload.env.get("HF_ENDPOINT"), token)
 
 
 def _detail(connection: sqlite3.Connection, attempt: str, text: str) -> None:

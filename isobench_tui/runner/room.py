@@ -92,13 +92,18 @@ async def _other_needs(services: Services, order: Order) -> tuple[list[Need], li
 
 async def _image_needs(services: Services, image: ImageInfo) -> tuple[list[Need], list[str]]:
     """Of the image and one container. Raises EngineError."""
-    storage = await services.engine.storage()
+    storage, ratio = await services.engine.storage(), await services.writer.run(keep.ratio_of)
+    return await image_needs(storage, services.workspace.trees, image, ratio)
+
+
+async def image_needs(storage: Storage, trees: Path, image: ImageInfo, ratio: float) -> tuple[list[Need], list[str]]:
+    """What an image and one container of it take, and what of that cannot be weighed. `trees`: where the process
+    engine copies folders to; `ratio`: unpacked bytes for a compressed byte."""
     path, unknown = str(storage.path), []
     if storage.kind == "folder":
-        path = str(services.workspace.trees)
         size = await asyncio.to_thread(_size_of, Path(image.pinned), storage)
-        return [Need("container", path, size)], []
-    found = forecast.footprint(storage, image, await services.writer.run(keep.ratio_of))
+        return [Need("container", str(trees), size)], []
+    found = forecast.footprint(storage, image, ratio)
     if found is None:
         unknown.append("image")
         found = forecast.Footprint()
