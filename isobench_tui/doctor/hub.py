@@ -14,17 +14,15 @@ from typing import Any
 
 from isobench_tui.campaign.models import Submission
 from isobench_tui.campaign.repos import Repo, needs
-from isobench_tui.doctor.check import LIMIT_S, Check, fail, ok, warn
+from isobench_tui.doctor.check import Check, fail, ok, warn
 from isobench_tui.engine.storage import usage_of
 from isobench_tui.report.text import bytes_text
 from isobench_tui.runner import fetch_model
 from isobench_tui.runner.hubcache import Repository
-from isobench_tui.runner.models import TOKENS, child_environment
+from isobench_tui.runner.models import TOKENS, WEIGH_S, child_environment
 from isobench_tui.store import secrets
 from isobench_tui.store.answer import USAGE
 
-ANSWER_S = LIMIT_S - 1
-"""Seconds that the hub gets to tell of all models together."""
 _REFUSED = frozenset({"gated_auth", "model_not_found"})
 """What the hub says of a model that no waiting brings."""
 
@@ -83,7 +81,7 @@ def _token(names: Iterable[str]) -> str | None:
 async def _ask(cache: Path, repos: dict[Repo, str | None], token: str | None) -> dict[Repo, dict[str, Any]]:
     """What `fetch_model` says of each: `need` in bytes, or `failure` and `reason`; nothing of those that are late."""
     asking = {asyncio.create_task(_weigh(cache, repo, end, token)): repo for repo, end in repos.items()}
-    done, late = await asyncio.wait(asking, timeout=ANSWER_S)
+    done, late = await asyncio.wait(asking, timeout=WEIGH_S)
     for task in late:
         task.cancel()
     await asyncio.gather(*late, return_exceptions=True)

@@ -10,8 +10,12 @@ from isobench_tui.doctor import campaign, disk, docker, gpus, host, hub, storage
 from isobench_tui.doctor.check import LIMIT_S, Check, Probe, run_all
 from isobench_tui.engine.base import EngineError
 from isobench_tui.engine.threads import in_thread
+from isobench_tui.runner import models
 from isobench_tui.store import db
 from isobench_tui.store.workspace import Workspace, WorkspaceError
+
+ROOM_S = models.WEIGH_S + 2 * disk.ANSWER_S
+"""Seconds for hub, engine and registry to tell of all models and images."""
 
 
 async def survey(workspace: Workspace, submission: Submission | None) -> list[Check]:
@@ -56,14 +60,14 @@ def _campaign(submission: Submission, workspace: Workspace, *, reachable: bool) 
     return [
         Probe("campaign", lambda: campaign.problems(submission)),
         Probe("secrets", lambda: campaign.stored_secrets(submission.settings)),
-        Probe("disk", lambda: _room(submission, workspace, reachable=reachable), 3 * LIMIT_S),
+        Probe("disk", lambda: _room(submission, workspace, reachable=reachable), ROOM_S),
     ]
 
 
 def _room(submission: Submission, workspace: Workspace, *, reachable: bool) -> list[Check]:
     """The models, then the disks, which also have to take those."""
-    cache, models = hub.check(submission)
-    return [cache, *disk.check(submission, workspace, models)] if reachable else [cache]
+    cache, lacks = hub.check(submission)
+    return [cache, *disk.check(submission, workspace, lacks)] if reachable else [cache]
 
 
 def _uuid(workspace: Workspace) -> str | None:
