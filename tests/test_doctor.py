@@ -50,7 +50,7 @@ def test_without_an_engine_no_run_could_start(bench: Bench) -> None:
     found = checks(bench, code=3)
     assert found["engine"]["level"] == "fail"
     assert "no.sock" in found["engine"]["seen"]
-    assert found["engine"]["do"][0] == "systemctl start docker"
+    assert found["engine"]["do"][0] in {"systemctl start docker", "service docker start"}
     assert found["workspace"]["level"] == "ok"
     assert not bench.workspace.root.exists(), "it looks and makes nothing"
     shown = bench.cli("doctor", code=3).stdout
@@ -244,11 +244,18 @@ PLACES = [storage.Place("/ephemeral", "ext4", 900 * GIB), storage.Place("/small"
         ("overlay", PLACES[1:], ["truncate -s 80G /var/lib/docker.xfs", "mkfs.xfs -m reflink=1", "mount -o loop"]),
     ],
 )
-def test_the_cure_for_vfs_fits_the_host(kind: str, found: list[storage.Place], words: list[str]) -> None:
+@pytest.mark.parametrize("systemd", [True, False])
+def test_the_cure_for_vfs_fits_the_host(
+    kind: str, found: list[storage.Place], words: list[str], systemd: bool, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(docker, "SYSTEMD", tmp_path if systemd else tmp_path / "absent")
     lines = storage.cure(Path("/var/lib/docker"), kind, 100 * GIB, found)
     text = "\n".join(lines)
     assert all(word in text for word in words), text
-    assert lines.index("systemctl stop docker") < lines.index("systemctl start docker")
+    stop, start = ("systemctl stop docker", "systemctl start docker") if systemd else (
+        "service docker stop", "service docker start",
+    )  # fmt: skip
+    assert lines.index(stop) < next(i for i, line in enumerate(lines) if "daemon.json" in line) < lines.index(start)
 
 
 # ------------------------------------------------------------------------------------------------- the host
@@ -263,7 +270,8 @@ def test_the_cure_for_vfs_fits_the_host(kind: str, found: list[storage.Place], w
         ({"killuserprocesses": "yes"}, False, False, "ok"),
         ({"killuserprocesses": "yes", "killexcludeusers": "root me"}, True, False, "ok"),
         ({"killuserprocesses": "yes", "killonlyusers": "other"}, True, False, "ok"),
-        ({"killuserprocesses": "no", "killonlyusers": "me"}, True, False, "ok"),
+        ({"killuserprocesses": "no", "killonlyusers": "you me"}, True, False, "warn"),
+        ({"killonlyusers": "me", "killexcludeusers": "me"}, True, False, "ok"),
     ],
 )
 def test_a_logout_that_ends_the_runner_is_told(

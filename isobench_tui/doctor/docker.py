@@ -16,6 +16,7 @@ from isobench_tui.engine.docker_api import Api, translate
 from isobench_tui.engine.docker_launch import ATTEMPT_LABEL, WORKSPACE_LABEL
 
 DAEMON_JSON = "/etc/docker/daemon.json"
+SYSTEMD = Path("/run/systemd/system")
 MIN_API = (1, 40)
 """Docker 19.03, the first whose API can ask for GPUs (docs.docker.com/engine/api/version-history)."""
 HOOK = "nvidia-container-runtime-hook"
@@ -44,9 +45,14 @@ def look(url: str | None) -> Engine:
         raise translate(f"asking {api.url}", error) from error
 
 
+def service(verb: str) -> str:
+    """The command that does it to the engine: by systemd where that is this host's init (sd_booted(3))."""
+    return f"systemctl {verb} docker" if SYSTEMD.is_dir() else f"service docker {verb}"
+
+
 def absent(error: EngineError) -> Check:
     """The engine does not answer."""
-    do = ["systemctl start docker", "another socket: [engine] host, or $DOCKER_HOST"]
+    do = [service("start"), "another socket: [engine] host, or $DOCKER_HOST"]
     if "permission denied" in str(error):
         do = ["sudo usermod -aG docker $USER   # then log in again"]
     return fail("engine", str(error), *do)
@@ -71,7 +77,8 @@ def live_restore(engine: Engine) -> Check:
     return warn(
         "live-restore",
         "off: a restart of the engine ends the running measurement",
-        f'"live-restore": true in {DAEMON_JSON}, then `systemctl reload docker`',
+        f'"live-restore": true in {DAEMON_JSON}, then:',
+        service("reload"),
     )
 
 
@@ -86,7 +93,7 @@ def gpu_runtime(engine: Engine, wanted: Sequence[str], hook: str | None) -> Chec
     if not wanted:
         return ok("gpu-runtime", f"{text}, and nothing asks for one")
     cure = ("apt-get install nvidia-container-toolkit", "nvidia-ctk runtime configure --runtime=docker")
-    return fail("gpu-runtime", text, *cure, "systemctl restart docker")
+    return fail("gpu-runtime", text, *cure, service("restart"))
 
 
 def hook_on_path() -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from isobench_tui.doctor.check import Check, fail, ok, warn
+from isobench_tui.doctor.docker import SYSTEMD
 from isobench_tui.store.answer import USAGE
 from isobench_tui.store.workspace import Workspace, WorkspaceError, file_system, refuse_remote
 
@@ -30,6 +31,8 @@ LOGIND: Final = (
     "/etc/systemd/logind.conf.d",
 )
 """Where logind reads its settings, the later ones over the earlier (logind.conf(5))."""
+_YES: Final = frozenset({"1", "yes", "y", "true", "t", "on"})
+"""As systemd reads them (systemd.syntax(7))."""
 _ELSEWHERE: Final = "--workspace DIR, or $ISOBENCH_WORKSPACE"
 LINGER: Final = Path("/var/lib/systemd/linger")
 
@@ -52,19 +55,23 @@ def clock() -> Check:
 
 
 def logout(settings: Mapping[str, str], user: str, *, systemd: bool, lingers: bool) -> Check:
-    """Whether the runner outlives a logout. `settings`: of logind."""
+    """Whether the runner outlives a logout. `settings`: of logind; its lists of users come before its yes or no
+    (logind.conf(5))."""
     if not systemd:
         return ok("logout", "no systemd-logind here: nobody ends what a session leaves behind")
-    if settings.get("killuserprocesses", "no").lower() not in {"yes", "true", "1", "on"}:
-        return ok("logout", "KillUserProcesses=no: the runner outlives the session")
-    spared = settings.get("killexcludeusers", "root").split()
+    setting = "yes" if settings.get("killuserprocesses", "no").lower() in _YES else "no"
+    spared = (settings.get("killexcludeusers") or "root").split()
     only = settings.get("killonlyusers", "").split()
-    if user in spared or (only and user not in only):
-        return ok("logout", f"KillUserProcesses=yes, but not for {user}")
-    start = "systemd-run --user --scope isobench run …   # the runner then belongs to no session"
-    do = (start,) if lingers else (f"loginctl enable-linger {shlex.quote(user)}", start)
+    if user in spared or (user not in only if only else setting == "no"):
+        return ok("logout", f"KillUserProcesses={setting}, and {user}'s runner outlives the session")
+    start = (
+        "isobench service install   # the runner then belongs to no session",
+        "or: systemd-run --user --scope isobench run …",
+    )
+    do = start if lingers else (f"loginctl enable-linger {shlex.quote(user)}", *start)
+    why = f"KillOnlyUsers={' '.join(only)}" if only else "KillUserProcesses=yes"
     more = "" if lingers else ", and nothing of the user lingers"
-    return warn("logout", f"KillUserProcesses=yes{more}: the end of the session ends the runner", *do)
+    return warn("logout", f"{why}{more}: the end of the session ends the runner", *do)
 
 
 def logout_here() -> Check:
@@ -72,7 +79,7 @@ def logout_here() -> Check:
     user = getpass.getuser()
     with contextlib.suppress(OSError):
         lingers = (LINGER / user).exists()
-        return logout(logind(), user, systemd=Path("/run/systemd/system").exists(), lingers=lingers)
+        return logout(logind(), user, systemd=SYSTEMD.is_dir(), lingers=lingers)
     return warn("logout", f"{LINGER} cannot be looked at")
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isobench_tui.doctor.check import Check, ok, warn
-from isobench_tui.doctor.docker import DAEMON_JSON, Engine, daemon_json
+from isobench_tui.doctor.docker import DAEMON_JSON, Engine, daemon_json, service
 from isobench_tui.engine.storage import root_of, storage_of, usage_of
 from isobench_tui.report.text import bytes_text
 from isobench_tui.store.workspace import file_system
@@ -59,7 +59,7 @@ def cure(folder: Path, kind: str, free: int, found: Iterable[Place]) -> tuple[st
 
     `folder`, `kind` and `free` are of the data-root; `found` are the mounts of this host.
     """
-    stop, start = "systemctl stop docker", "systemctl start docker"
+    stop, start = service("stop"), service("start")
     if kind in REAL:
         return f"overlay2 works on {kind}, so also there (images are fetched anew):", stop, _write(str(folder)), start
     real = [place for place in found if place.kind in REAL and place.free >= ROOM]
@@ -94,4 +94,4 @@ def places() -> list[Place]:
 
 def _write(root: str) -> str:
     text = daemon_json(**{"data-root": root, "storage-driver": "overlay2"})
-    return f"echo {shlex.quote(text)} > {DAEMON_JSON}"
+    return f"mkdir -p {Path(DAEMON_JSON).parent} && echo {shlex.quote(text)} > {DAEMON_JSON}"
