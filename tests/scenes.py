@@ -224,6 +224,20 @@ def pulling(scene: Scene) -> None:
     )
     pull = live.LivePull(layers, 2200 * 1024**2, 5700 * 1024**2, 48.0 * 1024**2, 73.0, None)
     scene.write_with(lambda connection: live.put(connection, f"pull/{attempt}", pull, attempt))
+    forecast = live.LiveForecast(
+        (
+            live.LiveNeed("image", "/var/lib/docker", 19 * GIB),
+            live.LiveNeed("logs", "/ephemeral/ws", GIB // 8),
+        ),
+        (
+            live.LiveVolume("/var/lib/docker", 180 * GIB, 19 * GIB),
+            live.LiveVolume("/ephemeral/ws", 430 * GIB, GIB // 8),
+        ),
+        (),
+        (live.LiveImage("vllm:old", 21 * GIB, "idle"),),
+        9 * GIB,
+    )
+    scene.write_with(lambda connection: live.put(connection, f"forecast/{attempt}", forecast, attempt))
     scene.freeze()
 
 

@@ -11,10 +11,19 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from isobench_tui.store.clock import stamp
-from isobench_tui.store.live import LivePhase
+from isobench_tui.store.live import (
+    LiveDisk,
+    LiveForecast,
+    LiveHost,
+    LiveImage,
+    LiveMachine,
+    LiveNeed,
+    LivePhase,
+    LiveVolume,
+)
 from isobench_tui.store.query import Tally
 from isobench_tui.tui.actions import tables
-from isobench_tui.tui.snapshot import Campaign, Job, Pause, PhaseRow, Runner, Running, Snapshot
+from isobench_tui.tui.snapshot import Campaign, Job, Machine, Pause, PhaseRow, Runner, Running, Snapshot
 from isobench_tui.tui.steering import Nothing, Order, order
 from isobench_tui.tui.views.eta import PHASES, eta
 from isobench_tui.tui.views.header import header
@@ -47,6 +56,9 @@ def done(key: str = "j1", **fields: Any) -> Job:
         "ended_at": stamp(NOW - 40), "value": 1000.0, "unit": "tok/s", "metric": "output_throughput",
     }  # fmt: skip
     return job(key, **{**given_, **fields})
+
+
+GIB = 1024**3
 
 
 def running(key: str, began: float = 30.0, **fields: Any) -> Running:
@@ -220,6 +232,24 @@ def test_a_bar_is_as_wide_as_its_room(share: float, width: int) -> None:
 def test_the_newest_value_is_last_and_a_gap_is_a_gap() -> None:
     assert spark([0, 1, 2, 3, 4, 5, 6, 7, 8], 9, 0, 8) == "▁▁▂▃▄▅▆▇█"
     assert spark([8, None, 8], 3, 0, 8) == "█ █"
+
+
+def test_the_machine_says_what_the_next_image_needs_and_what_could_be_freed() -> None:
+    forecast = LiveForecast(
+        (LiveNeed("image", "/d", 19 * GIB), LiveNeed("logs", "/d", GIB)),
+        (LiveVolume("/d", 10 * GIB, 20 * GIB),),
+        (),
+        (LiveImage("a", 21 * GIB, "idle"), LiveImage("b", 4 * GIB, "queued")),
+        9 * GIB,
+    )
+    host = LiveHost(8, None, (0.0, 0.0, 0.0), GIB, GIB)
+    machine = Machine(stamp(NOW), LiveMachine(host, (LiveDisk("/d", ("images",), "ext4", 90 * GIB, 10 * GIB),), ()))
+    shown = snapshot(job("j1", state="running"), running=(running("j1", forecast=forecast),), machine=machine)
+    lines = machine_lines(shown, Room(NOW, 120, 9))
+    texts = [line.plain for line in lines]
+    at = texts.index("needs 20.0 GiB in /d, most of it image 19.0 GiB")
+    assert texts[at + 1] == "we hold 2 images, 25.0 GiB; could free 9.0 GiB"
+    assert lines[at].spans or lines[at].style  # not enough: coloured
 
 
 # --------------------------------------------------------------------------------------------- hostile

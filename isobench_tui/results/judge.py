@@ -121,7 +121,8 @@ def _ended_from_outside(facts: AttemptFacts) -> Diagnosis | None:
         if failure == "engine_error":
             failure = explain(said.text) or failure
         blame = blame_for(failure, patched=False)
-        return Diagnosis(_known(failure), blame, f"The engine says: {clip(said.text, 300)}", said)
+        by = "" if failure == "gpu_busy_leaked" else "The engine says: "  # who holds a GPU is our own reading
+        return Diagnosis(_known(failure), blame, f"{by}{clip(said.text, 300)}", said)
     if facts.timed_out is not None:
         phase = facts.timed_out
         failure = "server_timeout" if phase == "server" else "timeout"

@@ -241,6 +241,7 @@ def _running(connection: sqlite3.Connection, row: sqlite3.Row) -> Running:
         live_at=phase[0] if phase else "",
         live=live.LivePhase(**phase[1]) if phase else None,
         pull=query.live_pull(connection, row["id"]),
+        forecast=query.live_forecast(connection, row["id"]),
         model=query.live_model(connection, row["id"]),
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from isobench_tui.store.live import LiveMachine, LiveModel, LivePhase, LivePull
+from isobench_tui.store.live import LiveForecast, LiveMachine, LiveModel, LivePhase, LivePull
 from isobench_tui.store.query import Revisions, Tally
 
 RunnerWord = Literal["never", "starting", "running", "idle", "ending", "silent", "dead"]
@@ -135,6 +135,8 @@ class Running:
     live: LivePhase | None
     pull: LivePull | None
     model: LiveModel | None
+    forecast: LiveForecast | None = None
+    """What it will take on disk, as weighed before anything was fetched."""
 
 
 @dataclass(frozen=True, slots=True)

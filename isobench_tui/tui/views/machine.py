@@ -8,7 +8,7 @@ from rich.text import Text
 
 from isobench_tui.report.text import bytes_text, safe, span
 from isobench_tui.store.clock import seconds
-from isobench_tui.store.live import LiveDisk, LiveGpu, LiveHost
+from isobench_tui.store.live import LiveDisk, LiveForecast, LiveGpu, LiveHost
 from isobench_tui.tui.snapshot import Snapshot
 from isobench_tui.tui.views.line import Room
 from isobench_tui.tui.views.words import BAD, DIM, HEAD, WARN, bar, spark
@@ -31,6 +31,9 @@ def machine_lines(snapshot: Snapshot, room: Room) -> tuple[Text, ...]:
         return (Text("no reading of the machine yet", DIM),)
     age = room.now - seconds(machine.at)
     lines = [_disk(disk, machine.past, room.width) for disk in machine.now.disks]
+    for running in snapshot.running:
+        if running.forecast is not None:
+            lines += _needs(running.forecast)
     for gpu in machine.now.gpus:
         lines += _gpu(gpu, machine.past, room)
     if machine.now.gpu_note:
@@ -51,6 +54,24 @@ def _disk(disk: LiveDisk, past: Past, width: int) -> Text:
     _graph(text, past.get(("disk", disk.path), ()), width, 14, high=disk.total)
     text.append(safe(disk.path), DIM)
     return text
+
+
+def _needs(forecast: LiveForecast) -> list[Text]:
+    """What the attempt takes of each disk, then what we hold and could give up for it."""
+    lines = []
+    for volume in forecast.volumes:
+        parts = [need for need in forecast.needs if need.path == volume.path and need.bytes]
+        most = max(parts, key=lambda need: need.bytes, default=None)
+        text = Text(f"needs {bytes_text(volume.needed)}", BAD if volume.needed > volume.free else "", no_wrap=True)
+        text.append(f" in {safe(volume.path)}", DIM)
+        if most is not None:
+            text.append(f", most of it {safe(most.what)} {bytes_text(most.bytes)}", DIM)
+        lines.append(text)
+    if forecast.held:
+        held = sum(image.bytes for image in forecast.held)
+        count = f"{len(forecast.held)} image{'s' if len(forecast.held) > 1 else ''}"
+        lines.append(Text(f"we hold {count}, {bytes_text(held)}; could free {bytes_text(forecast.freeable)}", DIM))
+    return lines
 
 
 def _gpu(gpu: LiveGpu, past: Past, room: Room) -> list[Text]:
