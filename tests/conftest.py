@@ -16,12 +16,16 @@ from typing import Any, NoReturn
 import pytest
 from baseimage import CannotBuild, base_tar
 from dockerd import CannotStart, Dockerd, Host, Registry, host
+from hypothesis import settings
 from member import Member
 
 from isobench_tui.engine.base import ImageInfo, LaunchSpec
 from isobench_tui.engine.docker import DockerEngine
 
 pytest_plugins = ["campaigns"]
+
+settings.register_profile("isobench", deadline=None)  # how fast an example runs says nothing on a busy machine
+settings.load_profile("isobench")
 
 
 def missing(reason: object) -> NoReturn:

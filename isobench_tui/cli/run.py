@@ -1,4 +1,4 @@
-"""`run` and `attach`: submit, make sure that a runner lives, follow in plain text."""
+"""`run` and `attach`: submit, make sure that a runner lives, open the dashboard or follow in plain text."""
 
 from __future__ import annotations
 
