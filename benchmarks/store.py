@@ -1,0 +1,70 @@
+"""How long a workspace with 100,000 attempts takes to export, and a screen to read again what moved.
+
+    python benchmarks/store.py [--quick]
+
+The export is timed from the start of `isobench export` to its end, in each format; beside it the same in a workspace of
+2,000 attempts. A slice is what a dashboard reads again when one attempt has changed: jobs, running attempts, events and
+live rows, each alone, in the reader that the dashboard uses. The bars hold for the JSON export and the slowest slice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from bars import Bar, print_table, settle, spread
+from history import fill, multiply
+
+from isobench_tui.store.workspace import Workspace
+
+FEW, TIMES = 2_000, 50
+EXPORT_S, SLICE_MS = 5.0, 50.0
+
+
+def make(root: Path, times: int) -> Workspace:
+    """A workspace of FEW x `times` attempts."""
+    workspace = Workspace(root)
+    connection = fill(workspace, FEW)
+    if times > 1:
+        multiply(connection, times)
+    connection.close()
+    return workspace
+
+
+def export(workspace: Workspace, fmt: str, out: Path) -> float:
+    """Wall seconds of one export into a file."""
+    isobench = str(Path(sys.executable).with_name("isobench"))
+    argv = [isobench, "export", "--format", fmt, "--output", str(out), "--workspace", str(workspace.root)]
+    start = time.perf_counter()
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Export and slices of a workspace with 100,000 attempts.")
+    parser.add_argument("--quick", action="store_true", help="fewer runs")
+    runs = 1 if parser.parse_args().quick else 5
+    with tempfile.TemporaryDirectory(prefix="isobench-store-") as folder:
+        start = time.perf_counter()
+        sides = {count: make(Path(folder) / str(count), count) for count in (1, TIMES)}
+        print(f"made in {time.perf_counter() - start:.0f} s", flush=True)
+        took: dict[str, list[float]] = {}
+        for _ in range(runs):
+            for times, workspace in sides.items():
+                for fmt in ("json", "csv", "md"):
+                    name = f"export --format {fmt}, {FEW * times:,} attempts"
+                    took.setdefault(name, []).append(1000 * export(workspace, fmt, Path(folder) / "out"))
+    print(f"Python {sys.version.split()[0]}; milliseconds")
+    print_table(("what", "runs", "median", "least", "most"), [(name, *spread(took[name])) for name in took])
+    return settle(
+        Bar("export_100k_s", statistics.median(took[f"export --format json, {FEW * TIMES:,} attempts"]) / 1000, "<=", EXPORT_S)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
