@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from isobench_tui.store.workspace import find
 
 
 def export(options: argparse.Namespace) -> int:
+    gc.disable()  # all that is read lives to the end: the collector would walk it over and over and find nothing
     connection = db.open_store(find(options.workspace))
     if options.campaign is not None:
         campaign_id(connection, options.campaign)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
-import json
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+from pydantic_core import to_json
+
+from isobench_tui.campaign.models import Mode
 from isobench_tui.report import words
 from isobench_tui.report.markdown import cell, plain
 from isobench_tui.report.markdown import row as line
@@ -80,6 +83,7 @@ _COLUMNS: Final = (
 
 
 _COMPARING: Final = ("speedup_", "verdict", "iso_bench_", "not_compared")
+_NOT_COMPARED: Final[dict[str, object]] = {name: None for name in _COLUMNS if name.startswith(_COMPARING)}
 
 
 class Compared:
@@ -87,6 +91,7 @@ class Compared:
 
     def __init__(self, comparisons: Iterable[Comparison] = ()) -> None:
         self.all = list(comparisons)
+        self._ratios: dict[int, dict[str, object]] = {}
         self._of = {
             (one.task.campaign, one.task.commit, one.task.fingerprint, contest.side.arm, contest.side.agent): contest
             for one in self.all
@@ -97,12 +102,17 @@ class Compared:
         """None for the baseline."""
         return self._of.get((row.campaign, row.commit, row.fingerprint, row.arm, row.agent))
 
+    def ratios(self, row: ResultRow) -> dict[str, object]:
+        """The columns of the row that compare it."""
+        contest = self.contest(row)
+        if contest is None:
+            return _NOT_COMPARED
+        return self._ratios.get(id(contest)) or self._ratios.setdefault(id(contest), _ratios(row.mode, contest))
 
-def _ratios(row: ResultRow, contest: Contest | None) -> dict[str, object]:
+
+def _ratios(mode: Mode, contest: Contest) -> dict[str, object]:
     """The columns about the speedup of the metric that stands for the result."""
-    if contest is None:
-        return {}
-    name = headline(row.mode)
+    name = headline(mode)
     base = contest.baseline.metrics.get(name)
     human = contest.human.metrics.get(name) if contest.human else None
     iso = contest.iso
@@ -130,10 +140,10 @@ def _ratios(row: ResultRow, contest: Contest | None) -> dict[str, object]:
     }
 
 
-def _record(row: ResultRow, contest: Contest | None) -> dict[str, object]:
-    """The columns of a row but its metrics; texts on one line."""
+def _record(row: ResultRow, compared: Compared) -> dict[str, object]:
+    """The columns of a row but its metrics."""
     found, proof = row.diagnosis, row.diagnosis.evidence if row.diagnosis else None
-    record: dict[str, object] = {
+    return {
         "campaign": row.campaign,
         "simulated": row.simulated,
         "commit": row.commit,
@@ -155,8 +165,7 @@ def _record(row: ResultRow, contest: Contest | None) -> dict[str, object]:
         "evidence_line": proof.line if proof else None,
         "evidence_text": proof.text if proof else None,
         "flags": "; ".join(f"{flag.name} ({flag.effect}): {flag.text}" for flag in row.flags),
-        **{key: None for key in _COLUMNS if key.startswith(_COMPARING)},
-        **_ratios(row, contest),
+        **compared.ratios(row),
         "attempts": row.attempts,
         "image": row.image,
         "image_digest": row.image_digest,
@@ -167,18 +176,17 @@ def _record(row: ResultRow, contest: Contest | None) -> dict[str, object]:
         "job": row.job,
         "attempt": row.attempt,
     }
-    return {key: plain(value) if isinstance(value, str) else value for key, value in record.items()}
 
 
 def _csv_cell(value: object) -> str:
-    """A number as it is; a text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    """A number as it is; text on one line, with an apostrophe before what a spreadsheet would run as a formula."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
         return repr(value)
-    text = str(value)
+    text = plain(str(value))
     return "'" + text if text.lstrip().startswith(_FORMULA) else text
 
 
@@ -186,7 +194,7 @@ def _csv(rows: Sequence[ResultRow], compared: Compared) -> str:
     metrics = sorted({name for row in rows for name in row.metrics})
     lines: list[list[object]] = []
     for row in rows:
-        record = _record(row, compared.contest(row))
+        record = _record(row, compared)
         record["simulated"] = _SIMULATED if row.simulated else "no"
         values = [row.metrics[name].value if name in row.metrics else None for name in metrics]
         lines.append([*(record[name] for name in _COLUMNS), *values])
@@ -202,20 +210,40 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return out.getvalue()
 
 
+def json_line(record: object) -> str:
+    """A record as JSON on one line, its texts without control characters; what is no finite number is null.
+
+    Most records are ASCII and need no escape, so there is nothing to clean in them: that is cheaper to see in what
+    was written than in every text.
+    """
+    with contextlib.suppress(ValueError):  # half a surrogate pair
+        line = to_json(record, inf_nan_mode="null")
+        if line.isascii() and b"\\" not in line and b"\x7f" not in line:
+            return line.decode()
+    return to_json(_plain(record), inf_nan_mode="null").decode()
+
+
+def _plain(value: object) -> object:
+    """A JSON value with every text on one line."""
+    if isinstance(value, str):
+        return plain(value)
+    if isinstance(value, dict):
+        return {plain(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
 def _json(rows: Sequence[ResultRow], compared: Compared) -> str:
     """A list with one object a line: the rows, then the agents."""
     out = []
     for row in rows:
-        record = {"schema_version": SCHEMA_VERSION, "kind": "result", **_record(row, compared.contest(row))}
-        record["flags"] = [
-            {"name": plain(flag.name), "effect": flag.effect, "text": plain(flag.text)} for flag in row.flags
-        ]
+        record = {"schema_version": SCHEMA_VERSION, "kind": "result", **_record(row, compared)}
+        record["flags"] = [{"name": flag.name, "effect": flag.effect, "text": flag.text} for flag in row.flags]
         record["metrics"] = {
-            plain(name): {"value": item.value, "unit": item.unit, "better": item.better}
-            for name, item in row.metrics.items()
+            name: {"value": value, "unit": unit, "better": better}
+            for name, value, unit, better in row.metrics.values()
         }
-        out.append(json.dumps(record, ensure_ascii=False, allow_nan=False))
-    out += [json.dumps(agent_json(one), ensure_ascii=False, allow_nan=False) for one in standings(compared.all)]
+        out.append(json_line(record))
+    out += [json_line(agent_json(one)) for one in standings(compared.all)]
     return "[\n" + ",\n".join(out) + "\n]\n" if out else "[]\n"
 
 

@@ -118,7 +118,7 @@ class Board:
 def read(connection: sqlite3.Connection, campaign: str | None = None) -> Board:
     """The board of one campaign, or of all, as the store has it now."""
     rows = result_rows(connection, campaign)
-    found = tasks(connection, rows, campaign=campaign, metrics=DECIDING)
+    found = tasks(connection, rows, campaign=campaign)
     return board(rows, [compare(task, DECIDING) for task in found])
 
 

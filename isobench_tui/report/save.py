@@ -42,7 +42,7 @@ def render(connection: sqlite3.Connection, what: What, fmt: Format, campaign: st
     if what == "events":
         return _events(page(connection, Wanted(campaign=campaign or ""), limit=-1), fmt)
     rows = result_rows(connection, campaign)
-    found = tasks(connection, rows, campaign=campaign, metrics=DECIDING)
+    found = tasks(connection, rows, campaign=campaign)
     return export(rows, fmt, [compare(task, DECIDING) for task in found])
 
 

@@ -12,6 +12,7 @@ from isobench_tui.campaign.models import Arm, Mode
 from isobench_tui.results.metrics import headline
 from isobench_tui.results.models import Diagnosis, Evidence, Flag, Metric, Outcome
 from isobench_tui.results.redact import redact
+from isobench_tui.store.db import tuples
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +63,12 @@ class ResultRow:
         return self.metrics.get(headline(self.mode))
 
 
+_TASKS = """
+SELECT t.id, c.name, c.simulated, t.commit_sha, t.parent_sha, t.model, t.mode, t.fingerprint
+FROM tasks t JOIN campaigns c ON c.id = t.campaign_id
+"""
 _JOBS = """
-SELECT c.name, c.simulated, j.id, j.position, t.commit_sha, t.parent_sha, t.model, t.mode, j.arm, j.agent, j.repeat,
-       j.state, j.reason, j.outcome, j.valid, t.fingerprint, j.image
+SELECT j.task_id, j.id, j.position, j.arm, j.agent, j.repeat, j.state, j.reason, j.outcome, j.valid, j.image
 FROM jobs j JOIN campaigns c ON c.id = j.campaign_id JOIN tasks t ON t.id = j.task_id
 WHERE (? IS NULL OR c.name = ?) AND (? IS NULL OR t.commit_sha = ?)
 ORDER BY c.id, j.position, j.id
@@ -99,10 +103,10 @@ class _Tried:
 def _tried(conn: sqlite3.Connection, campaign: str | None, commit: str | None) -> dict[str, _Tried]:
     """Job id -> its attempts, with what the store knows of the deciding one."""
     jobs: dict[str, _Tried] = {}
-    for job, ident, number, success, valid, *known in conn.execute(
-        _ATTEMPTS, (campaign, commit, campaign, campaign, commit, commit)
+    for job, ident, number, success, valid, *known in tuples(
+        conn, _ATTEMPTS, (campaign, commit, campaign, campaign, commit, commit)
     ):
-        mine = jobs.setdefault(job, _Tried())
+        mine = jobs.get(job) or jobs.setdefault(job, _Tried())
         mine.count += 1
         rank = bool(success and valid), bool(success), number
         if rank > mine.rank:
@@ -110,14 +114,14 @@ def _tried(conn: sqlite3.Connection, campaign: str | None, commit: str | None) -
     decided = {mine.id: mine for mine in jobs.values()}
     chosen = (json.dumps(list(decided)),)
     query = f"SELECT attempt_id, failure, blame, reason, file, line, text FROM diagnoses {_OF_ATTEMPTS}"
-    for ident, failure, blame, reason, file, line, text in conn.execute(query, chosen):
+    for ident, failure, blame, reason, file, line, text in tuples(conn, query, chosen):
         proof = Evidence(file, line, redact(text)) if file else None
         decided[ident].diagnosis = Diagnosis(failure, blame, redact(reason), proof)
     query = f"SELECT attempt_id, name, effect, text FROM flags {_OF_ATTEMPTS} ORDER BY name"
-    for ident, name, effect, text in conn.execute(query, chosen):
+    for ident, name, effect, text in tuples(conn, query, chosen):
         decided[ident].flags.append(Flag(name, effect, redact(text)))
     query = f"SELECT attempt_id, name, value, unit, better FROM metrics {_OF_ATTEMPTS} AND trial = -1"
-    for ident, name, value, unit, better in conn.execute(query, chosen):
+    for ident, name, value, unit, better in tuples(conn, query, chosen):
         decided[ident].metrics[name] = Metric(name, value, unit, better)
     return jobs
 
@@ -128,10 +132,11 @@ def result_rows(conn: sqlite3.Connection, campaign: str | None = None, commit: s
     `commit`: only the tasks of this one.
     """
     attempts = _tried(conn, campaign, commit)
+    about = {ident: known for ident, *known in tuples(conn, _TASKS)}
     out = []
-    for row in conn.execute(_JOBS, (campaign, campaign, commit, commit)):
-        name, simulated, job, position, commit, parent, model, mode, arm, agent, repeat = tuple(row)[:11]
-        state, waits, outcome, valid, fingerprint, image = tuple(row)[11:]
+    for row in tuples(conn, _JOBS, (campaign, campaign, commit, commit)):
+        task, job, position, arm, agent, repeat, state, waits, outcome, valid, image = row
+        name, simulated, sha, parent, model, mode, fingerprint = about[task]
         tried = attempts.get(job)
         digest, version, used, revision, started, ended = tried.known if tried else (None,) * 6
         out.append(
@@ -140,7 +145,7 @@ def result_rows(conn: sqlite3.Connection, campaign: str | None = None, commit: s
                 simulated=bool(simulated),
                 job=job,
                 position=position,
-                commit=commit,
+                commit=sha,
                 parent=parent,
                 model=model,
                 mode=mode,

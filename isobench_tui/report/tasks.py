@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import get_args
 
@@ -16,29 +16,24 @@ from isobench_tui.results.metrics import headline
 from isobench_tui.results.models import Flag, Metric
 from isobench_tui.results.stats import CONFIGURED_FLOOR
 from isobench_tui.store.attempts import GONE
+from isobench_tui.store.db import tuples
 from isobench_tui.store.words import NO_IMAGE
 
 DECIDING = frozenset(name for mode in get_args(Mode) for name in (headline(mode), *iso_metrics(mode)))
-"""The metrics that a table needs; reading only these keeps an export of many attempts short."""
+"""The metrics that a table needs; comparing only these keeps an export of many attempts short."""
 
 _SIDES = ("baseline", "human", "agent")
-_ONLY = "a.outcome = 'success' AND a.valid = 1 AND (? IS NULL OR c.name = ?) AND (? IS NULL OR t.commit_sha = ?)"
-_OF = (
-    "FROM attempts a JOIN jobs j ON j.id = a.job_id JOIN tasks t ON t.id = j.task_id "
-    "JOIN campaigns c ON c.id = j.campaign_id"
-)
-_RUNS = f"""
-SELECT a.id, a.job_id, j.repeat, a.lane, a.host, a.client_sha256, a.model_used, a.model_revision,
-       coalesce(a.image_digest, a.image_ref), a.vllm_version, a.started_at, coalesce(a.ended_at, a.started_at),
-       c.simulated, t.fingerprint
-{_OF} WHERE {_ONLY} ORDER BY a.started_at, a.id
+_RUNS = """
+SELECT id, job_id, lane, host, client_sha256, model_used, model_revision, coalesce(image_digest, image_ref),
+       vllm_version, started_at, coalesce(ended_at, started_at)
+FROM attempts
+WHERE outcome = 'success' AND valid = 1 AND (? OR job_id IN (SELECT value FROM json_each(?)))
 """
-_METRICS = f"""
-SELECT m.attempt_id, m.name, m.value, m.unit, m.better
-{_OF} JOIN metrics m ON m.attempt_id = a.id AND m.trial = -1
-WHERE {_ONLY} AND (? IS NULL OR m.name IN (SELECT value FROM json_each(?)))
+_METRICS = """
+SELECT attempt_id, name, value, unit, better FROM metrics
+WHERE attempt_id IN (SELECT value FROM json_each(?)) AND trial = -1
 """
-_FLAGS = f"SELECT f.attempt_id, f.name, f.effect, f.text {_OF} JOIN flags f ON f.attempt_id = a.id WHERE {_ONLY}"
+_FLAGS = "SELECT attempt_id, name, effect, text FROM flags WHERE attempt_id IN (SELECT value FROM json_each(?))"
 
 
 def tasks(
@@ -47,17 +42,17 @@ def tasks(
     *,
     campaign: str | None = None,
     commit: str | None = None,
-    metrics: Collection[str] | None = None,
 ) -> list[Task]:
     """The tasks of `rows` (of one campaign and commit only, if given) in their order; sides: baseline, human, agents.
 
     Jobs that an edit of the campaign file took out are no part of it, nor are imported ones, which have no rate and
-    no speedup, unless a commit is asked for. `metrics` limits what is read of each attempt.
+    no speedup, unless a commit is asked for.
     """
-    runs = _runs(connection, (campaign, campaign, commit, commit), metrics)
+    jobs = {row.job: row for row in rows}
+    runs = _runs(connection, jobs, everything=campaign is None and commit is None)
     floors = _floors(connection)
     found: dict[tuple[str, str, str], dict[tuple[str, str], list[ResultRow]]] = {}
-    for row in rows:
+    for row in jobs.values():
         gone = row.state == "skipped" and row.waits == GONE
         other = row.commit != commit if commit is not None else row.image == NO_IMAGE
         if other or (gone and row.job not in runs):
@@ -101,36 +96,36 @@ def _side(jobs: list[ResultRow], runs: dict[str, list[Run]]) -> Side:
             )
             for job in jobs
         ),
-        runs=tuple(sorted(mine, key=lambda run: run.started)),
+        runs=tuple(sorted(mine, key=lambda run: (run.started, run.attempt))),
     )
 
 
-def _runs(
-    connection: sqlite3.Connection, only: tuple[str | None, ...], names: Collection[str] | None
-) -> dict[str, list[Run]]:
-    """Job -> its valid attempts."""
+def _runs(connection: sqlite3.Connection, jobs: Mapping[str, ResultRow], *, everything: bool) -> dict[str, list[Run]]:
+    """Job -> its valid attempts. What decided a row was read with it; of the rest, metrics and flags are read now."""
+    only = everything, json.dumps([] if everything else list(jobs))
+    valid = [row for row in tuples(connection, _RUNS, only) if row[1] in jobs]
+    rest = json.dumps([row[0] for row in valid if row[0] != jobs[row[1]].attempt])
     values: dict[str, dict[str, Metric]] = {}
-    wanted = None if names is None else json.dumps(sorted(names))
-    for attempt, name, value, unit, better in connection.execute(_METRICS, (*only, wanted, wanted)):
+    for attempt, name, value, unit, better in tuples(connection, _METRICS, (rest,)):
         values.setdefault(attempt, {})[name] = Metric(name, value, unit, better)
     flags: dict[str, list[Flag]] = {}
-    for attempt, name, effect, text in connection.execute(_FLAGS, only):
+    for attempt, name, effect, text in tuples(connection, _FLAGS, (rest,)):
         flags.setdefault(attempt, []).append(Flag(name, effect, text))
     found: dict[str, list[Run]] = {}
-    for row in connection.execute(_RUNS, only):
-        attempt, job, repeat, lane, host, client, model, revision, image, vllm = tuple(row)[:10]
-        started, ended, simulated, fingerprint = tuple(row)[10:]
+    for attempt, job, lane, host, client, model, revision, image, vllm, started, ended in valid:
+        row = jobs[job]
+        known = attempt == row.attempt
         run = Run(
             attempt=attempt,
-            repeat=repeat,
-            ground=Ground(bool(simulated), fingerprint, host, client, model, revision),
-            metrics=values.get(attempt, {}),
+            repeat=row.repeat,
+            ground=Ground(row.simulated, row.fingerprint, host, client, model, revision),
+            metrics=row.metrics if known else values.get(attempt, {}),
             started=datetime.fromisoformat(started).timestamp(),
             ended=datetime.fromisoformat(ended).timestamp(),
             lane=lane,
             image=image,
             vllm=vllm,
-            flags=tuple(flags.get(attempt, ())),
+            flags=row.flags if known else tuple(flags.get(attempt, ())),
         )
         found.setdefault(job, []).append(run)
     return found

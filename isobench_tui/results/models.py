@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Blame = Literal["agent", "harness", "image", "infra", "config", "capacity", "undetermined"]
 Outcome = Literal["success", "failed", "timed_out", "cancelled", "interrupted"]
 Better = Literal["higher", "lower", "none"]
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One number under vLLM's own JSON field name."""
+class Metric(NamedTuple):
+    """One number under vLLM's own JSON field name. A tuple: an export makes hundreds of thousands of them."""
 
     name: str
     value: float
