@@ -155,6 +155,7 @@ class Site:
         docker_socket: str | None = None,
         timeouts: Mapping[str, str] = {},
         limits: str = "max_attempts = 1",
+        memory: str = "",
         more: str = "",
     ) -> Path:
         """Write a campaign file. Images are those of the registry unless named."""
@@ -167,7 +168,8 @@ class Site:
             f'[images]\nbaseline = "{image or self.images.ref("baseline")}"',
             f'human = "{human or self.images.ref("human")}"\nkeep = "all"',
             f'[engine]\nkind = "docker"\nhost = "{docker_socket or self.host.url}"',
-            f'[container]\npids = 256\nvolumes = ["{self.gates}:/gates"]',
+            f'[container]\npids = 256\nvolumes = ["{self.gates}:/gates"]'
+            + (f'\nmemory = "{memory}"' if memory else ""),
             "[timeouts]",
             *(f'{phase} = "{value}"' for phase, value in deadlines.items()),
             f'[limits]\nmin_window = "0s"\n{limits}',

@@ -187,7 +187,7 @@ FAILED = {"event": "end", "exit_code": 1, "outcome": "failed", "phase": "setup"}
             {"failure": "bench_script_missing", "phase": "measure", "reason": "no benchmark_serving.py in /a, /b"},
             {"server.log": DEAD},
             "bench_script_missing",
-            ("events.jsonl", 0, "no benchmark_serving.py in /a, /b"),
+            ("events.jsonl", 3, "no benchmark_serving.py in /a, /b"),
         ),
         (
             {"failure": "server_crash", "phase": "server", "reason": "ended with 1"},
@@ -199,14 +199,15 @@ FAILED = {"event": "end", "exit_code": 1, "outcome": "failed", "phase": "setup"}
             {"failure": ["no", "string"], "phase": 7, "line": True, "file": {}},
             {},
             "unknown",
-            ("events.jsonl", 0, ""),
+            ("events.jsonl", 3, ""),
         ),
     ],
 )
 def test_what_the_driver_says_failed(
     said: Mapping[str, Any], logs: Mapping[str, bytes], wanted: str, evidence: tuple[str, int, str]
 ) -> None:
-    verdict = judge(facts(exit_code=1, events=({"event": "fail", **said}, FAILED), logs=logs, trials=()))
+    events = ({"event": "fail", **said}, FAILED)
+    verdict = judge(facts(exit_code=1, events=events, event_lines=(3, 4), logs=logs, trials=()))
     assert verdict.outcome == "failed"
     assert failure(verdict) == wanted
     assert verdict.diagnosis is not None

@@ -213,6 +213,7 @@ def log_of(run: RunDir, data: bytes) -> EventLog:
 def test_lines_that_are_no_event_of_ours_are_passed_over(run: RunDir, line: bytes) -> None:
     log = log_of(run, line + b'\n{"event": "start", "at": 1}\n')
     assert [event["event"] for event in log.seen] == ["start"]
+    assert log.lines == [2]
 
 
 def test_only_complete_lines_are_events(run: RunDir) -> None:
@@ -222,6 +223,7 @@ def test_only_complete_lines_are_events(run: RunDir) -> None:
         file.write(b'd", "at": 2, "exit_code": 0}\n')
     assert log.read() == [{"event": "end", "at": 2, "exit_code": 0}]
     assert log.read() == []
+    assert log.lines == [1, 2]
     assert log.last("end") == {"event": "end", "at": 2, "exit_code": 0}
     assert log.last("nothing") is None
 

@@ -58,6 +58,8 @@ class AttemptFacts:
     workload: Workload
     events: tuple[Mapping[str, object], ...] = ()
     """Lines of events.jsonl, parsed, in order; what was no object is left out."""
+    event_lines: tuple[int, ...] = ()
+    """1-based line of events.jsonl that each of them stands on; () where that is not known."""
     trials: tuple[TrialFacts, ...] = ()
     logs: Mapping[str, LogBytes] = field(default_factory=dict)
     """File name in the run directory -> whole log: `setup.log`, `server.log`, `client-00.log` …"""
@@ -100,6 +102,10 @@ class AttemptFacts:
         """The last event of this name."""
         found = self.of(name)
         return found[-1] if found else None
+
+    def line_of(self, event: Mapping[str, object]) -> int:
+        """The line of events.jsonl on which an event stands; 0 where that is not known."""
+        return next((line for one, line in zip(self.events, self.event_lines, strict=False) if one is event), 0)
 
     def log_names(self, start: str) -> list[str]:
         """Names of the logs that begin so, in order."""

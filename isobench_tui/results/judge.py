@@ -72,7 +72,7 @@ def _evidence_of_claim(facts: AttemptFacts, fail: Mapping[str, object]) -> Evide
     found = found or _quote(facts, fail)
     if found is None and (failure == "timeout" or phase == "setup"):
         found = _evidence(facts, failure, phase)
-    return found or Evidence("events.jsonl", 0, reason)
+    return found or Evidence("events.jsonl", facts.line_of(fail), reason)
 
 
 _LOGS_OF: Final[dict[str, tuple[str, ...]]] = {

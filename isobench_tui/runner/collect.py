@@ -210,7 +210,7 @@ def _read_with(order: Order, run_dir: RunDir, facts: HostFacts, log: EventLog, l
     client = log.last("client") or {}
     spec = order.spec
     used = event_text(override, "use") if override.get("applied") is True else spec.workload.model
-    verdict = _own_verdict(facts) or _judge(order, run_dir, facts, log.seen, trials, logs)
+    verdict = _own_verdict(facts) or _judge(order, run_dir, facts, log, trials, logs)
     exit_ = facts.exit or Exit(code=None)
     return Ending(
         _hidden(verdict, hide),
@@ -265,10 +265,11 @@ def _judge(
     order: Order,
     run_dir: RunDir,
     facts: HostFacts,
-    seen: list[dict[str, Any]],
+    log: EventLog,
     trials: tuple[Trial, ...],
     logs: _Logs,
 ) -> Verdict:
+    seen = log.seen
     exit_ = facts.exit or Exit(code=None)
     ended_itself = exit_.code == 0
     engine = facts.engine
@@ -278,6 +279,7 @@ def _judge(
     known = AttemptFacts(
         workload=order.spec.workload,
         events=tuple(seen),
+        event_lines=tuple(log.lines),
         trials=tuple(trial.facts for trial in trials),
         logs=logs.texts,
         holes=logs.holes,

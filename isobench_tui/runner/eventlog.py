@@ -22,6 +22,9 @@ class EventLog:
 
     run_dir: RunDir
     seen: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    """1-based line of the file that each event of `seen` stands on."""
+    _passed: int = 0
     _offset: int = 0
     _rest: bytes = b""
 
@@ -38,7 +41,11 @@ class EventLog:
             self._offset += len(data)
             *lines, self._rest = (self._rest + data).split(b"\n")
             self._rest = self._rest[-MAX_LINE:]
-            fresh.extend(event for event in map(_parse, lines) if event is not None)
+            for number, line in enumerate(lines, self._passed + 1):
+                if (event := _parse(line)) is not None:
+                    fresh.append(event)
+                    self.lines.append(number)
+            self._passed += len(lines)
         self.seen.extend(fresh)
         return fresh
 
