@@ -82,6 +82,63 @@ def test_block_of_an_old_client_has_no_failed_line() -> None:
     assert (result.asked, result.completed, result.failed) == (None, 40, None)
 
 
+def rows(*lines: str) -> str:
+    """A table as a version printed it."""
+    table = "".join(f"{label:<40} {value:<10}\n" for label, _, value in (line.partition("|") for line in lines))
+    return f"{' Serving Benchmark Result ':=^50}\n{table}{'=' * 50}\n"
+
+
+REST = ("Successful requests:|40", "Benchmark duration (s):|12.50", "Total input tokens:|2560",
+        "Total generated tokens:|1280", "Request throughput (req/s):|3.20")  # fmt: skip
+OUTPUT, TTFT = "Output token throughput (tok/s):|102.40", "Mean TTFT (ms):|25.00"
+VERSIONS: list[tuple[str, Mode, str, dict[str, float]]] = [
+    (
+        "0.3.3",
+        "serving",
+        "Successful requests: 40\nBenchmark duration: 12.500000 s\nTotal input tokens: 2560\n"
+        "Total generated tokens: 1280\nRequest throughput: 3.20 requests/s\nInput token throughput: 204.80 tokens/s\n"
+        "Output token throughput: 102.40 tokens/s\nMean TTFT: 25.00 ms\nMedian TTFT: 24.00 ms\nP99 TTFT: 80.50 ms\n"
+        "Mean TPOT: 9.00 ms\nMedian TPOT: 8.00 ms\nP99 TPOT: 12.00 ms\n",
+        {"output_throughput": 102.4, "input_throughput": 204.8, "p99_tpot_ms": 12.0, "duration": 12.5},
+    ),
+    ("0.4", "serving", rows(*REST, "Input token throughput (tok/s):|204.80", OUTPUT, TTFT),
+     {"input_throughput": 204.8, "output_throughput": 102.4, "mean_ttft_ms": 25.0}),
+    ("0.6", "serving", rows(*REST, OUTPUT, "Total Token throughput (tok/s):|307.20", TTFT, "P99 E2EL (ms):|99.00"),
+     {"total_token_throughput": 307.2, "p99_e2el_ms": 99.0}),
+    ("0.6.4", "serving", "Maximum request concurrency: None\n" + rows(*REST, "Request goodput (req/s):|2.50", OUTPUT),
+     {"request_goodput": 2.5, "output_throughput": 102.4}),
+    ("0.11.1", "serving", rows(*REST, "Failed requests:|0", OUTPUT, "Peak output token throughput (tok/s):|130.00",
+                               "Peak concurrent requests:|40.00"),
+     {"max_output_tokens_per_s": 130.0, "max_concurrent_requests": 40.0}),
+    ("0.13", "serving", rows(*REST, OUTPUT, "Total token throughput (tok/s):|307.20", "P99.9 ITL (ms):|7.00"),
+     {"total_token_throughput": 307.2, "p99.9_itl_ms": 7.0}),
+    ("0.2", "throughput", "Throughput: 15.80 requests/s, 8088.76 tokens/s\n",
+     {"requests_per_second": 15.8, "tokens_per_second": 8088.76}),
+    ("0.8", "throughput", "Throughput: 15.80 requests/s, 8088.76 total tokens/s, 2000.50 output tokens/s\n"
+     "Total num prompt tokens:  256\nTotal num output tokens:  128\n", {"output_throughput": 2000.5}),
+    ("0.2", "latency", "Avg latency: 4.150542 seconds\n", {"avg_latency": 4.150542}),
+    ("0.5.1", "latency", "Avg latency: 4.15 seconds\n99% percentile latency: 4.4 seconds\n", {"p99_latency": 4.4}),
+    ("0.4", "prefix_caching", "------warm up------\ncost time 9.0\n------start generating------\ncost time 3.5\n",
+     {"cost_time": 3.5}),
+]  # fmt: skip
+"""The first version of each form that a client's output has had."""
+
+
+@pytest.mark.parametrize(("since", "mode", "log", "wanted"), VERSIONS, ids=[f"{v[1]}-{v[0]}" for v in VERSIONS])
+def test_every_form_since_its_first_version(since: str, mode: Mode, log: str, wanted: dict[str, float]) -> None:
+    result = parse_client(mode, f"Namespace(version='{since}')\n{log}".encode(), None)
+    assert (result.reason, result.problems) == (None, ())
+    assert {name: values(result).get(name) for name in wanted} == wanted
+    if mode == "serving":
+        assert (result.completed, result.output_tokens, result.window_s) == (40, 1280, 12.5)
+
+
+def test_a_client_older_than_any_token_count_has_no_result() -> None:
+    """`benchmark_serving.py` of 0.2.0 - 0.3.2 neither counts what failed nor any token: its number proves nothing."""
+    log = b"Total time: 10.00 s\nThroughput: 4.00 requests/s\nAverage latency: 2.50 s\n"
+    assert parse_client("serving", log, None).reason
+
+
 def test_last_complete_block_counts() -> None:
     log = block(output="1.00") + block(output="2.00") + block(output="3.00").removesuffix("=" * 50 + "\n")
     assert values(parse_client("serving", log.encode(), None))["output_throughput"] == 2.0
