@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from isobench_tui.cli.main import INTERRUPTED
 from isobench_tui.store import query
 from isobench_tui.store.answer import OK
 
@@ -52,6 +53,8 @@ def show(
     exports = Path(found.export_dir).expanduser() if found.export_dir else None
     app = Dashboard(Source(workspace, campaign, exports), found, readonly=options.readonly, start_runner=start)
     app.run(mouse=found.mouse)
+    if app.stuck:
+        os._exit(INTERRUPTED)  # an ordinary end would wait for the terminal: the interpreter flushes what is left
     if app.report is not None:
         print(f"isobench: the dashboard met a fault of its own; the report is in {app.report}", file=sys.stderr)
         print("isobench: the campaign is not touched by it", file=sys.stderr)

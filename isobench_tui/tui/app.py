@@ -142,11 +142,25 @@ class Dashboard(App[None]):
             self.notify(f"too long for the clipboard; written to {path}", markup=False)
 
     def _catch_up(self) -> None:
-        """A terminal that reads again is painted anew: frames were dropped while it did not."""
+        """Paint anew a terminal that reads again, since frames were dropped; end with one that is gone."""
         driver = self._driver
-        if isinstance(driver, LossyDriver) and driver.behind and driver.drained:
+        if not isinstance(driver, LossyDriver):
+            return
+        if driver.gone:
+            self.exit()
+        elif driver.behind and driver.drained:
             driver.behind = False
-            self.screen.refresh(layout=True)
+            whole = self.screen._compositor.render_update(full=True, screen_stack=self._background_screens)
+            self._display(self.screen, whole)
+
+    @property
+    def stuck(self) -> bool:
+        """At the end: the terminal reads no more, so that nothing can be said in it."""
+        return isinstance(self._driver, LossyDriver) and self._driver.stuck
+
+    def action_help_quit(self) -> None:
+        """ctrl+c where no text is selected: as everywhere in isobench, it only detaches."""
+        self.exit()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterator[SystemCommand]:
         yield from verbs(self)

@@ -7,6 +7,7 @@ Textual's writer thread has a queue of 30 frames, and a full one blocks the even
 from __future__ import annotations
 
 import queue
+import termios
 from typing import Any
 
 from textual.drivers.linux_driver import LinuxDriver
@@ -21,6 +22,8 @@ class LossyDriver(LinuxDriver):
     def __init__(self, app: Any, **options: Any) -> None:
         super().__init__(app, **options)
         self.behind = False
+        self.stuck = False
+        """After `close`: the terminal did not take the last words, and would not take any others."""
 
     def write(self, data: str) -> None:
         assert self._writer_thread is not None
@@ -34,13 +37,32 @@ class LossyDriver(LinuxDriver):
         """Whether the terminal took everything that was written."""
         return self._writer_thread is not None and self._writer_thread._queue.empty()
 
+    @property
+    def gone(self) -> bool:
+        """Whether the terminal was hung up. Reading from it then returns at once, for ever."""
+        try:
+            termios.tcgetattr(self.fileno)
+        except termios.error:
+            return True
+        return False
+
+    def stop_application_mode(self) -> None:
+        """Frames that still wait are worth nothing; what restores the terminal must find room."""
+        self._forget()
+        super().stop_application_mode()
+
     def close(self) -> None:
         """Leave. A terminal that reads no more gets no last words, since they would be waited for for ever."""
         thread = self._writer_thread
         if thread is None:
             return
         if thread._queue.full():
-            with thread._queue.mutex:
-                thread._queue.queue.clear()
+            self._forget()
         thread._queue.put_nowait(None)
         thread.join(LAST_WORDS_S)
+        self.stuck = thread.is_alive()
+
+    def _forget(self) -> None:
+        if self._writer_thread is not None:
+            with self._writer_thread._queue.mutex:
+                self._writer_thread._queue.queue.clear()
