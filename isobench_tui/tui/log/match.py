@@ -17,6 +17,8 @@ TIMEOUT_S = 0.25
 """Time for one block of 64 KiB. Ordinary patterns need a thousandth of it; some need longer than the sun has left."""
 LINE_TIMEOUT_S = 0.05
 """Time for the marks in one visible line."""
+_AGAIN = 8
+"""Further hits in one line that are passed over before it is left at once."""
 MOST_SPANS = 200
 """Places in one line that are highlighted."""
 
@@ -69,28 +71,44 @@ class Pattern:
             raise TooSlow from error
 
     def _together(self, text: str, until: float) -> Iterator[int]:
-        """The whole block at once; each hit is looked at again in its line alone."""
-        number, counted, at = 0, 0, 0
-        while match := self._search(text, at, until):
-            start = text.rfind("\n", 0, match.start()) + 1
-            end = text.find("\n", match.start())
-            end = len(text) if end < 0 else end
-            if self._search(text[start : min(end, start + MAX_SHOWN)], 0, until):
-                number += text.count("\n", counted, start)
-                counted = start
-                yield number
-            if end >= len(text):
-                return
-            at = end + 1
+        """The whole block at once. A hit that goes beyond its line is looked for again in the line alone."""
+        number, counted, at, again = 0, 0, 0, _AGAIN
+        while again == _AGAIN:
+            again = 0
+            for match in self._all(text, at, until):
+                start, end = match.span()
+                if start < at:
+                    again = _AGAIN if end >= at else again + 1
+                    if again == _AGAIN:
+                        break
+                    continue
+                feed = text.find("\n", start)
+                feed = len(text) if feed < 0 else feed
+                first = text.rfind("\n", 0, start) + 1
+                whole = end <= feed and end - first <= MAX_SHOWN
+                if whole or self._search(text[first : min(feed, first + MAX_SHOWN)], until):
+                    number += text.count("\n", counted, first)
+                    counted = first
+                    yield number
+                at = feed + 1
+                if at > len(text):
+                    return
+                again = _AGAIN if end > feed else 0
+                if again:
+                    break
+
+    def _all(self, text: str, at: int, until: float) -> Iterator[regex.Match[str]]:
+        left = max(0.001, until - time.monotonic())
+        return self.compiled.finditer(text, at, timeout=left, concurrent=True)
 
     def _one_by_one(self, text: str, until: float) -> Iterator[int]:
         for number, line in enumerate(text.split("\n")):
-            if self._search(line[:MAX_SHOWN], 0, until):
+            if self._search(line[:MAX_SHOWN], until):
                 yield number
 
-    def _search(self, text: str, at: int, until: float) -> regex.Match[str] | None:
+    def _search(self, line: str, until: float) -> bool:
         left = max(0.001, until - time.monotonic())
-        return self.compiled.search(text, at, timeout=left, concurrent=True)
+        return self.compiled.search(line, timeout=left, concurrent=True) is not None
 
     def spans(self, text: str) -> tuple[tuple[int, int], ...]:
         try:

@@ -63,6 +63,8 @@ class Scan:
         self._document = document
         self._generation = document.generation
         self._counts: array[int] = array("I")
+        self._ahead: dict[int, int] = {}
+        """Counts of blocks that somebody looked at before their turn."""
         self._final = 0
         self._size = 0
         self.total = 0
@@ -90,6 +92,7 @@ class Scan:
         document = self._document
         if self._generation != document.generation:
             self._generation, self._counts, self._final, self._size = document.generation, array("I"), 0, 0
+            self._ahead = {}
             self.total = self.slow = 0
         if self._size != document.size:
             # what was at the end may have grown: blocks whose last line was not whole are looked at again
@@ -98,18 +101,28 @@ class Scan:
             self._size = document.size
         number = len(self._counts)
         if number * BLOCK < document.size and not self.gave_up:
-            count = len(self._matching(number)[1])
+            count = self._ahead.pop(number, -1)
+            if count < 0:
+                count = len(self._matching(number)[1])
             self._counts.append(count)
             self.total += count
-            if (number + 1) * BLOCK + MAX_RAW <= self._size:
+            if self._whole(number):
                 self._final = number + 1
         return not self.complete
 
     def block(self, number: int) -> tuple[Block | None, list[int]]:
         """A block and the numbers in it of its matching lines; None if there are none."""
-        if number < len(self._counts) and not self._counts[number]:
+        known = self._counts[number] if number < len(self._counts) else self._ahead.get(number, -1)
+        if known == 0:
             return None, []
-        return self._matching(number)
+        block, numbers = self._matching(number)
+        if known < 0 and self._whole(number):
+            self._ahead[number] = len(numbers)
+        return block, numbers
+
+    def _whole(self, number: int) -> bool:
+        """Whether nothing that is still written can change a block's lines."""
+        return (number + 1) * BLOCK + MAX_RAW <= self._document.size
 
     def hits(self, number: int) -> list[int]:
         """Offsets of the matching lines that begin in a block."""
