@@ -7,6 +7,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +272,19 @@ async def test_events_follow_their_end_until_the_cursor_leaves_it(ran: Scene) ->
         assert "nobody looks" not in screen_text(app)
         await pilot.press("G")
         await shows(pilot, lambda: "nobody looks" in screen_text(app))
+
+
+async def test_events_that_come_while_earlier_ones_are_being_drawn_are_followed_too(ran: Scene) -> None:
+    async with watched(ran) as (app, pilot):
+        await pilot.press("5")
+        pane = app.screen.query_one(events_pane.EventsPane)
+        await shows(pilot, lambda: _keys(app) and pane.list.key == _keys(app)[-1])
+        found = pane.found
+        assert found is not None
+        more = tuple(replace(found.events[-1], id=found.events[-1].id + further) for further in (1, 2))
+        for count in (1, 2):
+            pane.draw(replace(found, events=found.events + more[:count]))
+        await shows(pilot, lambda: pane.list.key == str(more[1].id))
 
 
 async def test_events_of_one_kind_of_one_job_with_certain_words(ran: Scene) -> None:

@@ -66,7 +66,7 @@ class EventsPane(LazyList[EventsPage]):
 
     def draw(self, found: EventsPage | None) -> None:
         at_end, self._to_end = self._to_end or self.list.at_end, False
-        if at_end and not self._stand and found and found.events:
+        if at_end and found and found.events:  # also where lines of an earlier reading are still being made
             self._stand = str(found.events[-1].id)
         super().draw(found)
 
