@@ -60,11 +60,12 @@ def _needs(forecast: LiveForecast) -> list[Text]:
     """What the attempt takes of each disk, then what we hold and could give up for it."""
     lines = []
     for volume in forecast.volumes:
-        parts = [need for need in forecast.needs if need.path == volume.path and need.bytes]
+        alone = len(forecast.volumes) == 1  # paths of needs are not those of volumes: several lie on one
+        parts = [need for need in forecast.needs if alone or need.path == volume.path]
         most = max(parts, key=lambda need: need.bytes, default=None)
         text = Text(f"needs {bytes_text(volume.needed)}", BAD if volume.needed > volume.free else "", no_wrap=True)
         text.append(f" in {safe(volume.path)}", DIM)
-        if most is not None:
+        if most is not None and most.bytes > volume.needed / 2:
             text.append(f", most of it {safe(most.what)} {bytes_text(most.bytes)}", DIM)
         lines.append(text)
     if forecast.held:
