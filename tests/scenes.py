@@ -339,7 +339,8 @@ def screen_text(app: Any) -> str:
     if app.screen.is_modal:
         below = app.screen_stack[-2]._compositor.render_strips(size)
         under = ["".join(segment.text for segment in strip) for strip in below]
-        region = Region.from_union([widget.region for widget in app.screen.query("*") if widget.region.area])
+        drawn = [widget.region for widget in app.screen.query("*") if widget.region.area]
+        region = Region.from_union(drawn) if drawn else Region()
         for y in range(region.y, region.bottom):
             under[y] = under[y][: region.x] + lines[y][region.x : region.right] + under[y][region.right :]
         lines = under

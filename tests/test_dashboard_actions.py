@@ -374,8 +374,7 @@ async def test_a_failing_tab_says_so_and_nothing_else_fails(scene: Scene, monkey
     def broken(*_: object) -> None:
         raise RuntimeError("a fault of ours")
 
-    monkeypatch.setattr(events, "last_id", lambda connection: 0)
-    monkeypatch.setattr(events, "since", broken)
+    monkeypatch.setattr(events, "page", broken)
     async with watched(scene, tab="events") as (app, pilot):
         await shows(pilot, lambda: "a fault of ours" in screen_text(app))
         await pilot.press("p")
