@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from bench import A, bench_at, task, until
 from disks import MB, CannotMount, SmallDisk, small_disk
 from dockerd import eventually
 
@@ -110,3 +112,21 @@ async def test_other_errors_are_not_waited_for(writer: Writer) -> None:
     with pytest.raises(sqlite3.OperationalError, match="no such table: missing"):
         await writer.run(lambda c: c.execute("SELECT * FROM missing"))
     assert writer.waited == 0
+
+
+def test_a_runner_that_starts_on_a_full_disk_waits_for_it_to_empty() -> None:
+    try:
+        disk = SmallDisk(8192 * MB)  # sparse; with little free the queue would pause for space
+    except CannotMount as reason:
+        pytest.skip(str(reason))
+    with contextlib.closing(disk), bench_at(disk.path) as bench:
+        bench.submit(bench.write(task(A)))
+        disk.fill()
+        runner = bench.runner()
+        sleeps = Path(f"/proc/{runner.pid}/wchan")
+        until(lambda: runner.poll() is not None or "nanosleep" in sleeps.read_text(), "it waits")
+        assert runner.poll() is None
+        disk.empty()
+        assert runner.wait(60) == 0
+        assert bench.rows("SELECT outcome FROM jobs") == [{"outcome": "success"}]
+        assert not (bench.workspace.root / ".room").exists()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import os
 import signal
+import sqlite3
 import sys
+import time
 from pathlib import Path
 
 from isobench_tui.runner.beside import beside
@@ -15,9 +18,12 @@ from isobench_tui.runner.notices import Notices
 from isobench_tui.runner.safekeeping import Safekeeping
 from isobench_tui.runner.scheduler import Scheduler
 from isobench_tui.runner.watchdog import Watchdog
-from isobench_tui.runner.writer import StoreFull, Writer
+from isobench_tui.runner.writer import RETRY_S, StoreFull, Writer
 from isobench_tui.store import backups, db, events, live
 from isobench_tui.store.workspace import Locked, Workspace, WorkspaceError
+
+ROOM = 1 << 20
+"""Bytes that must be free before a runner opens the database: its index in shared memory, a first transaction."""
 
 
 async def _work(workspace: Workspace) -> None:
@@ -61,6 +67,38 @@ def _outlived(workspace: Workspace) -> bool:
     return beat is None or beat[1]["state"] != "ending"
 
 
+def _has_room(workspace: Workspace) -> bool:
+    """Whether the workspace's disk takes ROOM bytes. Raises OSError for anything but want of space."""
+    probe = workspace.root / ".room"
+    try:
+        with probe.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, ROOM)
+    except OSError as error:
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT}:
+            raise
+        return False
+    else:
+        return True
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _run(workspace: Workspace) -> None:
+    """Work the queue. A disk that is full at the start is waited for: on it a sound database looks damaged."""
+    workspace.create()
+    while True:
+        while not _has_room(workspace):
+            time.sleep(RETRY_S)
+        try:
+            with workspace.lock("isobench runner"), contextlib.suppress(asyncio.CancelledError):
+                backups.verify(workspace)
+                asyncio.run(_work(workspace))
+            return
+        except (OSError, sqlite3.OperationalError, db.StoreError):
+            if _has_room(workspace):
+                raise
+
+
 def main() -> int:
     """0: nothing is left to do, or told to end; 2: it cannot work there; 5: another runner does."""
     parser = argparse.ArgumentParser(prog="isobench runner")
@@ -73,9 +111,7 @@ def main() -> int:
     try:
         if options.after_others and not _outlived(workspace):
             return 0
-        with workspace.lock("isobench runner"), contextlib.suppress(asyncio.CancelledError):
-            backups.verify(workspace)
-            asyncio.run(_work(workspace))
+        _run(workspace)
     except Locked as locked:
         print(locked, file=sys.stderr)  # noqa: T201 - runner.log is our only output
         return 5
