@@ -219,6 +219,9 @@ class Chaos:
         self.site.host.start()
 
     def _freeze(self, runner: subprocess.Popen[bytes]) -> None:
+        started = f"the runner starts, pid {runner.pid}"  # before that nobody watches
+        until(lambda: runner.poll() is not None or started in self.site.story(), within=60, what=started)
+        self._work(runner, 1.0)
         if runner.poll() is None:
             runner.send_signal(signal.SIGSTOP)
             time.sleep(self.freeze_s)
