@@ -28,6 +28,7 @@ from baseimage import base_tar
 
 BASE = "isobench-test/base:1"
 SCHEMA = "application/vnd.docker"
+OCI = "application/vnd.oci.image"
 GROUP = 64217
 """Numeric group that may use the engine's socket. It needs no entry in /etc/group, so the host stays as it is."""
 
@@ -344,33 +345,47 @@ class Registry:
 
         Such an image only holds data. Formats: OCI distribution and image specifications, docker schema 2.
         """
-        name, _, tag = path.partition(":")
-        described, unpacked = [], []
+        tars = []
         for number, content in enumerate(layers):
-            raw, packed = io.BytesIO(), io.BytesIO()
+            raw = io.BytesIO()
             with tarfile.open(fileobj=raw, mode="w") as tar:
                 entry = tarfile.TarInfo(f"{number}")
                 entry.size = len(content)
                 tar.addfile(entry, io.BytesIO(content))
-            with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1, mtime=0) as out:
-                out.write(raw.getvalue())
-            unpacked.append(f"sha256:{hashlib.sha256(raw.getvalue()).hexdigest()}")
-            described.append(self._blob(name, packed.getvalue(), f"{SCHEMA}.image.rootfs.diff.tar.gzip"))
+            tars.append(raw.getvalue())
+        return self.publish_tars(path, tars)
+
+    def publish_tars(
+        self,
+        path: str,
+        tars: Sequence[bytes],
+        *,
+        config: Mapping[str, Any] | None = None,
+        packers: Sequence[Callable[[bytes], bytes]] = (),
+    ) -> str:
+        """The same with layers that are these tars, each packed by its packer (gzip where there is none)."""
+        name, _, tag = path.partition(":")
+        described, unpacked = [], []
+        for number, raw in enumerate(tars):
+            unpacked.append(f"sha256:{hashlib.sha256(raw).hexdigest()}")
+            packed = packers[number](raw) if number < len(packers) else gzip.compress(raw, 1, mtime=0)
+            kind = {b"\x1f\x8b": "tar+gzip", b"\x28\xb5": "tar+zstd"}.get(packed[:2], "tar")
+            kind = f"{OCI}.layer.v1.{kind}" if packers else f"{SCHEMA}.image.rootfs.diff.tar.gzip"
+            described.append(self._blob(name, packed, kind))
         machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
         rootfs = {"type": "layers", "diff_ids": unpacked}
-        config = {"architecture": machine, "os": "linux", "config": {}, "rootfs": rootfs, "history": []}
+        made = {"architecture": machine, "os": "linux", "config": config or {}, "rootfs": rootfs, "history": []}
+        kind, inner = f"{SCHEMA}.distribution.manifest.v2+json", f"{SCHEMA}.container.image.v1+json"
+        if packers:
+            kind, inner = f"{OCI}.manifest.v1+json", f"{OCI}.config.v1+json"
         manifest = {
             "schemaVersion": 2,
-            "mediaType": f"{SCHEMA}.distribution.manifest.v2+json",
-            "config": self._blob(name, json.dumps(config).encode(), f"{SCHEMA}.container.image.v1+json"),
+            "mediaType": kind,
+            "config": self._blob(name, json.dumps(made).encode(), inner),
             "layers": described,
         }
-        headers, _ = self.request(
-            "PUT",
-            f"/v2/{name}/manifests/{tag}",
-            json.dumps(manifest).encode(),
-            Content_Type=str(manifest["mediaType"]),
-        )
+        body = json.dumps(manifest).encode()
+        headers, _ = self.request("PUT", f"/v2/{name}/manifests/{tag}", body, Content_Type=kind)
         return headers["Docker-Content-Digest"]
 
     def _blob(self, name: str, data: bytes, kind: str) -> dict[str, Any]:

@@ -76,6 +76,8 @@ class PullProgress:
     """Bytes over all layers whose size is known."""
     total: int | None
     """None until every layer's size is known."""
+    moved: int = 0
+    """Grows with what else shows that work is done: bytes merged, the engine's disk moving in a silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,10 @@ class ImageInfo:
     """Bytes to fetch where known before, on disk once present."""
     layers: tuple[ImageLayer, ...] = ()
     """From the registry, before it is fetched; empty where the image is present or only the engine could ask."""
+    config: ImageConfig | None = None
+    """What `launch` has to add, where the engine's image is a flattened one and has no configuration of its own."""
+    note: str = ""
+    """What the operator should know of how it was fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +269,10 @@ class Engine(Protocol):
     async def prune(self, spare: frozenset[str]) -> list[str]:
         """Remove, whoever made it, what no container uses: stopped containers that carry no label of ours, images but
         those with a name in `spare`, the build cache. Says what went."""
+        ...
+
+    async def drop_cache(self, needed: frozenset[str]) -> int:
+        """Remove what only saves time later, but none of these layers' digests; bytes that were freed."""
         ...
 
     async def storage(self) -> Storage:

@@ -22,9 +22,9 @@ from isobench_tui.engine.base import (
 )
 from isobench_tui.engine.docker_api import Api, translate
 from isobench_tui.engine.docker_launch import ATTEMPT_LABEL, RUNDIR_LABEL, ULIMITS, WORKSPACE_LABEL, Launch, state_of
-from isobench_tui.engine.images.images import Images
+from isobench_tui.engine.images.images import Flatten, Images
 from isobench_tui.engine.job import DRIVER
-from isobench_tui.engine.storage import storage_of, usage_of
+from isobench_tui.engine.storage import usage_of
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -39,6 +39,7 @@ class DockerEngine:
     `quick` limits calls that answer at once, `create_timeout` create and start (vfs copies the image twice), `remove`
     what deletes files. `poll` is how often `wait` asks in case the engine forgot to tell, `patience` how long `wait`
     bears with an engine that is gone, `reap_for` how long an abandoned create is awaited to remove what it makes.
+    `flatten`: make images one layer where the storage driver copies layers; None: never.
     Raises EngineError for a remote engine.
     """
 
@@ -56,6 +57,7 @@ class DockerEngine:
         patience: float = 600.0,
         reap_for: float = 1800.0,
         backoff: float = 1.0,
+        flatten: Flatten | None = None,
     ) -> None:
         self._api = Api(base_url)
         self._driver = driver
@@ -65,9 +67,8 @@ class DockerEngine:
         self._poll = poll
         self._patience = patience
         self._reap_for = reap_for
-        self._images = Images(self._api, quick=quick, remove_timeout=remove_timeout, backoff=backoff)
+        self._images = Images(self._api, quick=quick, remove_timeout=remove_timeout, backoff=backoff, flatten=flatten)
         self._ulimits = dict(ULIMITS)
-        self._storage: Storage | None = None
         self._abandoned: list[Launch] = []
 
     async def check(self) -> str:
@@ -198,12 +199,13 @@ class DockerEngine:
 
         return await self._api.call("pruning", lambda c: prune(c, WORKSPACE_LABEL, spare), self._remove_timeout)
 
+    async def drop_cache(self, needed: frozenset[str]) -> int:
+        """Remove layers from the cache of flattened images, but none of these digests; bytes that they held."""
+        return await self._images.drop_cache(needed)
+
     async def storage(self) -> Storage:
         """By which law images and containers take space, and where."""
-        if self._storage is None:
-            info = await self._api.info(self._quick)
-            self._storage = await self._api.thread("looking at its disk", lambda: storage_of(info), self._quick)
-        return self._storage
+        return await self._images.storage()
 
     async def usage(self) -> DiskUsage:
         """statvfs of where the engine keeps images and containers, or of the closest folder above it that is seen."""

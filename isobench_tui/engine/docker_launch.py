@@ -234,15 +234,19 @@ class Launch:
     def _create_named(self, client: Any) -> str | None:
         import docker.errors
 
-        spec = self._spec
+        spec, wants = self._spec, self._spec.image.config
         self._asked_limits = dict(self._ulimits)
         try:
             made = client.create_container(
-                spec.image.pinned,
+                # Without a configuration of its own the engine's image is named otherwise than what it stands for.
+                spec.image.pinned if wants is None else spec.image.id,
                 name=spec.name,
                 entrypoint=ENTRYPOINT,
                 user="0:0",
-                labels=labels_of(spec),
+                labels=labels_of(spec) if wants is None else {**wants.labels, **labels_of(spec)},
+                environment=None if wants is None else list(wants.env),
+                working_dir=None if wants is None else wants.workdir or None,
+                volumes=None if wants is None else list(wants.volumes),
                 host_config=host_config(client, spec, self._driver, self._asked_limits),
                 # An image's own health check would run beside the measurement; its own stop signal may not stop us.
                 healthcheck={"test": ["NONE"]},

@@ -146,6 +146,10 @@ class ProcessEngine:
         """Nothing: folders are the operator's."""
         return []
 
+    async def drop_cache(self, needed: frozenset[str]) -> int:  # noqa: ARG002
+        """Nothing: it keeps nothing."""
+        return 0
+
     async def storage(self) -> Storage:
         return Storage("folder", self._workspace, reflink=await asyncio.to_thread(reflinks, self._workspace))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 HUB = "docker.io"
 HUB_HOST = "registry-1.docker.io"
 """Where Docker Hub's registry answers."""
+_FLAT = "isobench-flat"
 _ALIASES = ("index.docker.io/", "docker.io/")
 
 
@@ -57,3 +58,8 @@ def parse(ref: str) -> Name:
     named = bool(slash) and ("." in host or ":" in host or host == "localhost")
     registry, path = (host, rest) if named else (HUB, name if slash else f"library/{name}")
     return Name(registry, path, tag_of(ref), ref.partition("@")[2] or None)
+
+
+def flat_name(digest: str) -> str:
+    """The engine's name for the one-layer image that was made from the image of this digest."""
+    return f"{_FLAT}:{digest.partition(':')[2]}"
