@@ -14,6 +14,8 @@ from dockerd import Dockerd, Host
 from member import UID, Member
 from proxy import Proxy
 
+from isobench_tui.engine.images.names import flat_name
+
 pytestmark = pytest.mark.docker
 
 PHASES = ["preflight", "image", "start", "setup", "server", "measure", "collect", "cleanup"]
@@ -93,6 +95,10 @@ def test_on_vfs(tmp_path: Path, vfs_host: Host, images: Images) -> None:
         assert site.one("SELECT brought_by FROM images") == site.attempts()[0]["id"]
         check_results(site)
         site.assert_nothing_left()
+        flat = flat_name(site.one("SELECT digest FROM images"))
+        assert len(vfs_host.inspect(flat)["RootFS"]["Layers"]) == 1
+        assert not vfs_host.has_image(site.one("SELECT ref FROM images"))
+        vfs_host.client.remove_image(flat)
         images.forget(vfs_host)
 
 

@@ -192,6 +192,10 @@ class Settings(Frozen):
     keep_images: Literal["shared", "next", "none", "all"] = "shared"
     prune: Literal["none", "all"] = "none"
     """`all`: where the keep policy cannot make room, what no container uses is removed, whoever made it."""
+    flatten: Literal["auto", True, False] = "auto"
+    """Images become one layer: where the storage driver copies layers, on any driver, never."""
+    blob_cache: int = 40 * 1024**3
+    """Bytes that layers of flattened images may take in the workspace."""
     same_failure: int = 3
     """Same non-agent failure class this many times running, over different tasks, pauses the queue."""
     min_window_s: float = 30

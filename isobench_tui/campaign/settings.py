@@ -38,6 +38,8 @@ def settings(spec: CampaignFile, base: Path, notes: Notes) -> Settings:
         timeouts=Timeouts(**spec.timeouts.model_dump()),
         keep_images=spec.images.keep,
         prune=spec.images.prune,
+        flatten=spec.images.flatten,
+        blob_cache=spec.images.blob_cache,
         same_failure=spec.limits.same_failure,
         min_window_s=spec.limits.min_window,
         validity=Validity(**spec.validity.model_dump()),

@@ -170,6 +170,11 @@ class ImagesTable(ImageTemplates):
     prune: Literal["none", "all"] = "none"
     """"all": where `keep` cannot make room, everything that no container uses goes, whoever made it; `isobench run`
     asks for --allow-prune-all once"""
+    flatten: Literal["auto", True, False] = "auto"
+    """"auto": images become one layer where the engine's storage driver would copy every layer (vfs without reflink);
+    true: on any driver; false: never"""
+    blob_cache: Size = 40 * 1024**3
+    """Size of the layers that stay in the workspace for the images that are flattened next, like "40g\""""
 
 
 class EngineTable(Table):

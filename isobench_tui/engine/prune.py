@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from isobench_tui.engine.images.names import repository, tag_of
+from isobench_tui.engine.images.names import flat_name, repository, tag_of
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -27,6 +27,7 @@ def prune(client: APIClient, label: str, spare: frozenset[str]) -> list[str]:
         gone += [f"container {key[:12]}" for key in done.get("ContainersDeleted") or ()]
     used = {item["ImageID"] for item in client.containers(all=True)}
     kept = {f"{repository(ref)}:{tag_of(ref)}" for ref in spare} | {_by_digest(ref) for ref in spare if "@" in ref}
+    kept |= {flat_name(ref.partition("@")[2]) for ref in spare if "@" in ref}
     for image in client.images():
         names = [name for name in (*(image["RepoTags"] or ()), *(image["RepoDigests"] or ())) if "<none>" not in name]
         if image["Id"] in used or kept & set(names):

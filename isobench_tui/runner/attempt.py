@@ -184,6 +184,8 @@ class Attempt:
             async with reporter:
                 image, first = await self.services.pulls.fetch(self.services.engine, image, reporter.update)
             brought_by = self.id if first else None
+            if first and image.note:
+                await self.services.writer.run(events.add, "image", image.note, attempt=self.id)
         await self.services.writer.run(
             attempts.seen_image, image.ref, image.pinned, image.digest, image.id, image.size, brought_by, layers
         )

@@ -72,7 +72,7 @@ class PullReporter:
         self._task: asyncio.Task[None] | None = None
 
     def update(self, progress: PullProgress) -> None:
-        self._meter.saw(progress.done)
+        self._meter.saw(progress.done + progress.moved)
         self._latest = progress
 
     async def __aenter__(self) -> PullReporter:

@@ -55,7 +55,11 @@ async def ensure(
         await _show(services, order, needs, unknown, found)
         if not _missing(found):
             break
-        if not await _free(services, order.settings, needs, ours, extend, prune=order.settings.prune == "all"):
+        prune = order.settings.prune == "all"
+        if not (
+            await _drop_cache(services, image)
+            or await _free(services, order.settings, needs, ours, extend, prune=prune)
+        ):
             alone = await _measured(services, needs, promises=False)
             if _missing(alone):
                 raise DiskFull(await _sentence(services, order.settings, alone), wants(alone))
@@ -65,6 +69,11 @@ async def ensure(
         image = await services.engine.resolve(order.spec.image)
     services.promised[order.attempt] = tuple(need for need in needs if need.what != "workspace")
     return image, wants(await _measured(services, needs, promises=False))
+
+
+async def _drop_cache(services: Services, image: ImageInfo) -> bool:
+    """Layers of other images that were kept to save time go first; whether there were any."""
+    return await services.engine.drop_cache(frozenset(layer.digest for layer in image.layers)) > 0
 
 
 async def again(
@@ -211,8 +220,9 @@ def _logs(connection: sqlite3.Connection, attempt: str) -> int:
 
 
 def _wanted_images(connection: sqlite3.Connection) -> frozenset[str]:
-    rows = connection.execute("SELECT image FROM jobs WHERE state IN ('queued', 'held', 'running')")
-    return frozenset(row["image"] for row in rows)
+    query = "FROM jobs j LEFT JOIN images i ON i.ref = j.image WHERE j.state IN ('queued', 'held', 'running')"
+    rows = connection.execute(f"SELECT j.image, i.pinned {query}")
+    return frozenset(name for row in rows for name in row if name)
 
 
 def _may_prune(connection: sqlite3.Connection) -> bool:

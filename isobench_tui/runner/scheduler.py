@@ -50,7 +50,7 @@ class Scheduler:
     busy: Callable[[], Awaitable[bool]] | None = None
     """Whether something beside the queue still has to be done before the runner may end."""
     _engine: Engine | None = None
-    _engine_key: tuple[str, str | None] | None = None
+    _engine_key: tuple[object, ...] | None = None
     _engine_text: str = ""
     _lanes: dict[int, tuple[Attempt, asyncio.Task[None]]] = field(default_factory=dict)
     _probing: bool = False
@@ -225,7 +225,7 @@ class Scheduler:
         return await self.writer.run(_end_on_order)
 
     async def _services(self, settings: Settings) -> Services:
-        key = (settings.engine, settings.docker_host)
+        key = (settings.engine, settings.docker_host, settings.flatten, settings.blob_cache)
         if self._engine is None or key != self._engine_key:
             if self._engine is not None:
                 await self._engine.close()

@@ -30,8 +30,12 @@ def make_engine(settings: Settings, workspace: Workspace) -> Engine:
     """The engine that a campaign asks for. Raises EngineError for a remote one."""
     if settings.engine == "docker":
         from isobench_tui.engine.docker import DockerEngine
+        from isobench_tui.engine.images.images import Flatten
 
-        return DockerEngine(settings.docker_host)
+        flatten = None
+        if settings.flatten is not False:
+            flatten = Flatten(workspace.images, settings.blob_cache, always=settings.flatten is True)
+        return DockerEngine(settings.docker_host, flatten=flatten)
     from isobench_tui.engine.process import ProcessEngine
 
     return ProcessEngine(workspace.root)

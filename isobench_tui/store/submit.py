@@ -82,7 +82,7 @@ def _check_engine(connection: sqlite3.Connection, submission: Submission) -> Non
     mine = submission.settings
     for row in connection.execute(query, (submission.name,)):
         other = Settings.model_validate_json(row["settings"])
-        for key in ("engine", "docker_host", "lanes"):
+        for key in ("engine", "docker_host", "lanes", "flatten", "blob_cache"):
             if getattr(mine, key) != getattr(other, key):
                 raise Rejected(
                     f"{submission.spec_path}: {key} differs from that of the unfinished campaign {row['name']!r}; "

@@ -60,6 +60,11 @@ class Workspace:
         return self.root / "trees"
 
     @property
+    def images(self) -> Path:
+        """Layers and configurations of images that are flattened."""
+        return self.root / "images"
+
+    @property
     def backups(self) -> Path:
         return self.root / "backups"
 
