@@ -157,6 +157,27 @@ async def test_a_registry_that_fails_for_a_while_is_asked_again(lab: Lab, regist
             await engine.resolve(image.ref)
 
 
+BUSY = b'{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}'
+
+
+async def test_an_engine_pulls_from_a_difficult_registry(any_lab: Lab, registry: Registry) -> None:
+    """It asks for a token, is busy, resets a connection within a blob and spoils another one; the files are right."""
+    registry.publish("difficult:2", [b"whole", os.urandom(3 * MB)])
+    engine = any_lab.engine(backoff=0.05)
+    with Proxy(("127.0.0.1", registry.port)) as proxy:
+        proxy.want_token("secret-token")
+        found = await engine.resolve(f"127.0.0.1:{proxy.port}/difficult:2")
+        rules = [
+            proxy.rule(r"^(GET|HEAD) \S*/manifests/", 429, times=1, body=BUSY),
+            proxy.rule(rf"^GET \S*/blobs/{found.layers[1].digest}", "cut", times=1, at=MB),
+            proxy.rule(rf"^GET \S*/blobs/{found.layers[0].digest}", "damage", times=1, at=30),
+        ]
+        image = await engine.fetch(found, nothing)
+        assert [rule.seen for rule in rules] == [1, 1, 1]
+    assert any_lab.host.inspect(image.pinned)["RootFS"]["Layers"] == [layer.diff_id for layer in found.layers]
+    assert await engine.remove_image(image)
+
+
 async def test_what_no_registry_has_is_missing(lab: Lab, registry: Registry) -> None:
     engine = lab.engine()
     for ref in (

@@ -41,11 +41,11 @@ _STATES: dict[str, LayerState] = {
 _TRANSIENT = re.compile(
     r"toomanyrequests|too many requests|\b(429|500|502|503|504)\b|internal server error|bad gateway|"
     r"service unavailable|connection reset|connection refused|broken pipe|unexpected eof|\beof\b|i/o timeout|"
-    r"tls handshake timeout|client\.timeout|deadline exceeded",
+    r"tls handshake timeout|client\.timeout|deadline exceeded|layer verification failed",
     re.IGNORECASE,
 )
 
-_INTERVAL = 0.1
+INTERVAL = 0.1
 """Seconds between two reports of bytes; a change of a layer's state is reported at once."""
 
 
@@ -109,7 +109,8 @@ async def pull(
 ) -> None:
     """Pull `repository` at `reference` (tag or digest); `auth` is the value of X-Registry-Auth.
 
-    Tries again after 429, 5xx and broken connections to the registry, `backoff` seconds later, doubled each time.
+    Tries again after 429, 5xx, broken connections to the registry and blobs that came damaged, `backoff` seconds
+    later, doubled each time.
     Raises ImageMissing, PullFailed, DiskFull, EngineUnreachable. Cancelling the task closes the connection, and that
     makes the engine give the pull up.
     """
@@ -147,7 +148,7 @@ async def _once(
             async for event in _events(response):
                 if "error" in event:
                     raise registry_error(str(event["error"]))
-                if progress.feed(event) or loop.time() - told >= _INTERVAL:
+                if progress.feed(event) or loop.time() - told >= INTERVAL:
                     told = loop.time()
                     on_progress(progress.snapshot())
     except (aiohttp.ClientError, OSError) as error:
