@@ -371,7 +371,7 @@ async def test_a_store_that_cannot_be_read_is_told_and_tried_again(scene: Scene)
 async def test_a_failing_tab_says_so_and_nothing_else_fails(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     from isobench_tui.store import events
 
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a fault of ours")
 
     monkeypatch.setattr(events, "page", broken)
