@@ -2,11 +2,12 @@
 
     python benchmarks/perturbation.py [--quick]
 
-One attempt of a campaign on the process engine, with a lane of one CPU. Its client does a fixed piece of work whenever it
-is told to, prints a line every few milliseconds as a busy server does, and says how long the piece took: that is the
-measured number. Each pair has one piece with `isobench attach` open in a real terminal that shows the log as it grows, and
-one with none; which comes first alternates. The bar is on the whole 90 % confidence interval (Student's t, paired) of the
-relative difference. The machine must be otherwise idle, with two CPUs at least.
+One attempt of a campaign on the process engine, with a lane of one CPU. Its client does a fixed piece of work
+whenever it is told to, prints a line every few milliseconds as a busy server does, and says how long the piece
+took: that is the measured number. Each pair has one piece with `isobench attach` open in a real terminal that shows
+the log as it grows, and one with none; which comes first alternates. The bar is on the whole 90 % confidence
+interval (Student's t, paired) of the relative difference. The machine must be otherwise idle, with two CPUs at
+least.
 """
 
 from __future__ import annotations

@@ -9,16 +9,19 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from textual.pilot import Pilot
+
 from isobench_tui.store.workspace import Workspace
 from isobench_tui.tui.app import Dashboard
 from isobench_tui.tui.board import Board
 from isobench_tui.tui.settings import Settings
 from isobench_tui.tui.source import Source
-from textual.pilot import Pilot
 
 REPO = Path(__file__).resolve().parents[1]
 SIZE = (150, 42)
 WITHIN_S = 900.0
+PAINTED_S = 4.0
+"""By then a tab that was opened has been read and drawn."""
 
 
 async def until(pilot: Pilot[None], condition: Callable[[Board], bool]) -> None:
@@ -34,12 +37,11 @@ async def pictures(workspace: Path) -> None:
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda board: ended(board) >= 19 and measures(board))
         await pilot.press("1")
-        await pilot.pause(1.0)
+        await pilot.pause(PAINTED_S)
         save(app, "dashboard")
         await until(pilot, lambda board: 0 < ended(board) == len(board.snapshot.jobs))
         await pilot.press("2", "z")
-        await pilot.app.workers.wait_for_complete([one for one in pilot.app.workers if one.name in {"load", "lines"}])
-        await pilot.pause(2.0)
+        await pilot.pause(PAINTED_S)
         save(app, "leaderboard")
 
 
@@ -55,7 +57,7 @@ def measures(board: Board) -> bool:
 def save(app: Dashboard, name: str) -> None:
     file = REPO / "docs" / f"{name}.svg"
     file.write_text(app.export_screenshot(title="isobench") + "\n")
-    print(f"wrote {file}")
+    sys.stdout.write(f"wrote {file}\n")
 
 
 def main() -> int:
