@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,12 +28,16 @@ def theirs() -> Iterator[Workspace]:
         connection.close()
 
 
+def _copies() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("isobench-read-*"))
+
+
 def _files(workspace: Workspace) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in workspace.root.iterdir() if path.is_file()}
 
 
 def test_it_is_read_from_a_private_copy_that_goes_again(theirs: Workspace, member: Member) -> None:
-    before = _files(theirs)
+    before, copies = _files(theirs), _copies()
     script = (
         "import sys, tempfile, pathlib; from isobench_tui.store import db; "
         "from isobench_tui.store.workspace import Workspace; from isobench_tui.cli.main import main; "
@@ -44,7 +49,16 @@ def test_it_is_read_from_a_private_copy_that_goes_again(theirs: Workspace, membe
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("only in the log\n")
     assert _files(theirs) == before
-    assert not list(Path(tempfile.gettempdir()).glob("isobench-read-*"))
+    assert _copies() == copies
+
+
+def test_a_copy_goes_when_its_reader_is_done(theirs: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(db, "writable", lambda workspace: False)
+    copies = _copies()
+    with contextlib.closing(db.open_store(theirs)) as connection:
+        assert connection.execute("SELECT text FROM events").fetchone()["text"] == "only in the log"
+        assert len(_copies() - copies) == 1
+    assert _copies() == copies
 
 
 def test_it_cannot_be_steered(theirs: Workspace, member: Member) -> None:

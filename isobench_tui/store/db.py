@@ -33,10 +33,25 @@ class NoStore(StoreError):
     """There is no database in the workspace yet."""
 
 
-def connect(path: Path) -> sqlite3.Connection:
+class _OfCopy(sqlite3.Connection):
+    """A connection to a private copy of a database, which goes when it is closed, at the latest with the process."""
+
+    folder: Path | None = None
+
+    def close(self) -> None:
+        import shutil
+
+        super().close()
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def connect(path: Path, factory: type[sqlite3.Connection] = sqlite3.Connection) -> sqlite3.Connection:
     """A connection with our pragmas, autocommit (transactions are explicit), rows by name."""
     uri = f"{path.absolute().as_uri()}?mode=rw"
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        uri, uri=True, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=factory
+    )
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA synchronous = NORMAL")
@@ -58,7 +73,7 @@ def open_store(workspace: Workspace) -> sqlite3.Connection:
     if not workspace.database.exists():
         raise NoStore(f"no campaign was ever run in {workspace.root}; start one with `isobench run FILE`")
     try:
-        connection = connect(workspace.database if writable(workspace) else _private_copy(workspace))
+        connection = connect(workspace.database) if writable(workspace) else _private_copy(workspace)
         version = _version(connection)
         ours = _is_ours(connection, version)
     except sqlite3.DatabaseError as error:
@@ -74,8 +89,8 @@ def writable(workspace: Workspace) -> bool:
     return os.access(workspace.root, os.W_OK) and os.access(workspace.database, os.W_OK)
 
 
-def _private_copy(workspace: Workspace) -> Path:
-    """A copy that goes with this process: SQLite must write beside a WAL database even to read it."""
+def _private_copy(workspace: Workspace) -> sqlite3.Connection:
+    """A connection to a copy of our own: SQLite must write beside a WAL database even to read it."""
     import atexit
     import shutil
     import tempfile
@@ -86,7 +101,10 @@ def _private_copy(workspace: Workspace) -> Path:
         source = workspace.database.with_name(workspace.database.name + suffix)
         if source.exists():
             shutil.copyfile(source, folder / source.name)
-    return folder / workspace.database.name
+    connection = connect(folder / workspace.database.name, _OfCopy)
+    assert isinstance(connection, _OfCopy)
+    connection.folder = folder
+    return connection
 
 
 def create_store(workspace: Workspace) -> sqlite3.Connection:
