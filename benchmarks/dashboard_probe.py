@@ -59,8 +59,8 @@ def main() -> int:
 
     mount = Dashboard.on_mount
 
-    def on_mount(self: Dashboard) -> None:
-        mount(self)
+    async def on_mount(self: Dashboard) -> None:
+        await mount(self)
         self.run_worker(lateness(self, out, seconds))
 
     Dashboard.on_mount = on_mount  # type: ignore[method-assign]

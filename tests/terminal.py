@@ -89,8 +89,8 @@ class Terminal:
 
     @property
     def full(self) -> bool:
-        """Whether nothing more can be written to it until somebody reads."""
-        return not select.select([], [self._tty], [], 0)[1]
+        """Whether nothing more can be written to it until somebody reads; it is also locked while one writes."""
+        return not select.select([], [self._tty], [], 0.5)[1]
 
     def until(self, condition: Callable[[], object], what: str, seconds: float = 60.0) -> None:
         """Read until it holds; a test that waits in vain shows the screen."""

@@ -2,51 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pty
-import signal
-import sys
 from pathlib import Path
 
 import pytest
 from campaigns import SERVE, WITHIN, A, B, C, Site, check_results, task
-from dockerd import until
+from terminal import terminal
 
 pytestmark = pytest.mark.docker
-
-LEADER = """
-import fcntl, os, signal, sys, termios
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored in whatever nohup started
-os.setsid()
-fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-"""Makes its standard input the controlling terminal of a session of its own, as a login does, and runs a command."""
-
-
-class Terminal:
-    """A terminal with `isobench …` in it."""
-
-    def __init__(self, site: Site, *argv: str | Path) -> None:
-        self._master, slave = pty.openpty()
-        os.set_blocking(self._master, False)
-        self._said = b""
-        command = [sys.executable, "-c", LEADER, sys.executable, "-m", "isobench_tui", *argv]
-        self.child = site.popen(command, stdin=slave, stdout=slave, stderr=slave)
-        os.close(slave)
-
-    def said(self) -> str:
-        """All that was printed up to now."""
-        with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._master, 4096):
-                self._said += data
-        return self._said.decode(errors="replace")
-
-    def hang_up(self) -> int:
-        """What a lost connection does: no terminal any more, SIGHUP to the command. Returns how that ended."""
-        os.close(self._master)
-        return self.child.wait(WITHIN)
 
 
 def test_six_jobs_outlive_their_terminal(site: Site) -> None:
@@ -58,11 +21,12 @@ def test_six_jobs_outlive_their_terminal(site: Site) -> None:
         arms=["baseline", "agent"],
     )
     site.shut("measure")
-    terminal = Terminal(site, "run", file)
-    site.reached("measure")
-    until(lambda: "aaaaaaaa:baseline#1 measure" in terminal.said(), within=WITHIN, what=terminal.said())
-    runner = site.runner()
-    assert terminal.hang_up() in {-signal.SIGHUP, 130}  # 130: it wrote to the dead terminal before the signal came
+    with terminal(site.env, "run", file, columns=80, rows=24) as window:
+        site.reached("measure")
+        window.shows("aaaaaaaa:baseline#1", "measure")
+        runner = site.runner()
+        window.hang_up()
+        assert window.process.wait(WITHIN) == 130
     assert site.runner() == runner
     assert os.getsid(runner) == runner
     assert str(Path(f"/proc/{runner}/fd/0").readlink()) == os.devnull

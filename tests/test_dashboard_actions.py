@@ -17,6 +17,7 @@ from isobench_tui.store import db, live
 from isobench_tui.store.workspace import WorkspaceError
 from isobench_tui.tui.dialogs.confirm import Confirm
 from isobench_tui.tui.dialogs.page import Page
+from isobench_tui.tui.messages import ReadFailed, SnapshotArrived
 
 
 @pytest.fixture
@@ -379,6 +380,19 @@ async def test_a_failing_tab_says_so_and_nothing_else_fails(scene: Scene, monkey
         await shows(pilot, lambda: "a fault of ours" in screen_text(app))
         await pilot.press("p")
         await said(pilot, "paused the queue")
+
+
+async def test_what_arrives_while_the_screen_is_taken_down_harms_nothing(scene: Scene) -> None:
+    """The panes go before the screen that holds them, and the reader's last words may come in between."""
+    async with watched(scene) as (app, pilot):
+        here = board(app)
+        await here.query("*").remove()
+        here.tell(here.snapshot)
+        here.trouble("cannot read the store")
+        await pilot.pause()
+    app._arrived(SnapshotArrived(here.snapshot))
+    app._failed(ReadFailed("cannot read the store"))
+    assert app.report is None
 
 
 async def test_a_heartbeat_is_read_without_reading_the_queue(scene: Scene) -> None:

@@ -61,10 +61,10 @@ class Dashboard(App[None]):
         self.report: Path | None = None
         """Where the report of a crash was written."""
 
-    def on_mount(self) -> None:
+    async def on_mount(self) -> None:
         self.theme = self.settings.theme
         self.set_keymap(self.settings.keymap)
-        self.push_screen(
+        await self.push_screen(
             Board(
                 self.source,
                 self.settings,
@@ -109,15 +109,18 @@ class Dashboard(App[None]):
             if notice.loud:
                 self.alert(notice.text)
         self._last = event.snapshot
-        for screen in self.screen_stack:
-            if isinstance(screen, Board):
-                screen.tell(event.snapshot)
+        for board in self._boards():
+            board.tell(event.snapshot)
 
     @on(ReadFailed)
     def _failed(self, event: ReadFailed) -> None:
-        for screen in self.screen_stack:
-            if isinstance(screen, Board):
-                screen.trouble(event.text)
+        for board in self._boards():
+            board.trouble(event.text)
+
+    def _boards(self) -> Iterator[Board]:
+        """None while the screens are taken down at the end: what still arrives then has nobody to be told to."""
+        if self.is_running:
+            yield from (screen for screen in self.screen_stack if isinstance(screen, Board))
 
     def alert(self, text: str) -> None:
         """Tell somebody who looks elsewhere, in the way that the settings say."""

@@ -61,19 +61,24 @@ class Board(Screen[None]):
         self._readonly, self._start_runner, self._clock = readonly, start_runner, clock
         self.snapshot = Snapshot(str(source.workspace.root), True, 0.0)
         self.selection = Selection()
+        self.queue = QueuePane(clock, id="queue", readonly=readonly, grouped=settings.grouped)
+        self._head = TextPane(self._header, clock, id="header")
+        self._now = NowPane(clock, id="now")
+        self._machine = TextPane(machine_lines, clock, id="machine", title="Machine")
         self._tabs: tuple[Tab, ...] = make_tabs(source, readonly=readonly)
+        self._tabbed = Tabs(id="tabs", initial=self._first_tab())
         self._offered = ""
         self._trouble = ""
 
     def compose(self) -> ComposeResult:
-        yield TextPane(self._header, self._clock, id="header")
+        yield self._head
         with Container(id="body"):
             with Container(id="top"):
-                yield QueuePane(self._clock, id="queue", readonly=self._readonly, grouped=self._settings.grouped)
+                yield self.queue
                 with Vertical(id="side"):
-                    yield NowPane(self._clock, id="now")
-                    yield TextPane(machine_lines, self._clock, id="machine", title="Machine")
-            with Tabs(id="tabs", initial=self._first_tab()):
+                    yield self._now
+                    yield self._machine
+            with self._tabbed:
                 for tab in self._tabs:
                     with TabPane(tab.title, id=f"tab-{tab.name}"):
                         yield tab.widget
@@ -82,10 +87,6 @@ class Board(Screen[None]):
     def _first_tab(self) -> str:
         names = [tab.name for tab in self._tabs]
         return f"tab-{self._settings.tab if self._settings.tab in names else names[0]}"
-
-    @property
-    def queue(self) -> QueuePane:
-        return self.query_one(QueuePane)
 
     @property
     def readonly(self) -> bool:
@@ -101,10 +102,9 @@ class Board(Screen[None]):
         self.snapshot = snapshot
         if was != self.readonly:
             self.refresh_bindings()
-        self.selection = Selection(snapshot.job(self.query_one(QueuePane).list.key))
+        self.selection = Selection(snapshot.job(self.queue.list.key))
         self._trouble = ""
-        self.queue.tell(snapshot)
-        for pane in self.query(TextPane):
+        for pane in (self.queue, self._head, self._now, self._machine):
             pane.tell(snapshot)
         self._tell_tabs()
         self._offer_runner()
@@ -112,7 +112,7 @@ class Board(Screen[None]):
     def trouble(self, text: str) -> None:
         """The store cannot be read now: the header says so until it can."""
         self._trouble = text
-        self.query_one("#header", TextPane).tell(self.snapshot)
+        self._head.tell(self.snapshot)
 
     def _header(self, snapshot: Snapshot, room: Room) -> tuple[Text, Text]:
         return header(snapshot, room, readonly=self.readonly, trouble=self._trouble)
@@ -151,13 +151,13 @@ class Board(Screen[None]):
             return
         if self.maximized is not None:
             self.minimize()
-        self.query_one(TabbedContent).active = f"tab-{name}"
+        self._tabbed.active = f"tab-{name}"
         _focus(tab.widget)
 
     def action_queue(self) -> None:
         if self.maximized is not None:
             self.minimize()
-        self.query_one(QueuePane).list.focus()
+        self.queue.list.focus()
 
     def action_zoom(self) -> None:
         """The pane that has the focus, over the whole screen."""
@@ -171,12 +171,12 @@ class Board(Screen[None]):
             self.maximize(pane, container=False)
 
     def action_help(self) -> None:
-        first = "Queue" if self.query_one(QueuePane).has_focus_within else self._open_title()
+        first = "Queue" if self.queue.has_focus_within else self._open_title()
         lines = help_lines(tables(), self._settings.keymap, readonly=self.readonly, first=first)
         self.app.push_screen(Page("Keys", lines))
 
     def _open_title(self) -> str:
-        active = self.query_one(TabbedContent).active.removeprefix("tab-")
+        active = self._tabbed.active.removeprefix("tab-")
         return next((tab.title for tab in self._tabs if tab.name == active), "")
 
     @work(exit_on_error=False)
@@ -222,9 +222,8 @@ class Board(Screen[None]):
         if self.readonly:
             self.notify("this window only reads", severity="warning", markup=False)
             return
-        queue = self.query_one(QueuePane)
         chosen = tuple(job for job in self.snapshot.jobs if job.id in keys)
-        found = order(action, self.snapshot, chosen, queue.under)
+        found = order(action, self.snapshot, chosen, self.queue.under)
         if isinstance(found, Nothing):
             self.notify(found.why, severity="warning", markup=False)
             return

@@ -39,6 +39,7 @@ class ExportDialog(ModalScreen[None]):
         self._write = write
         self._what = Choice[What]("what", WHATS, id="export-what")
         self._form = Choice[Format]("format", FORMATS, id="export-format")
+        self._said = Static(id="export-said", markup=False)
         self._folder = Input(str(folder), id="export-folder")
 
     def compose(self) -> ComposeResult:
@@ -48,7 +49,7 @@ class ExportDialog(ModalScreen[None]):
             yield self._form
             yield Static("folder", markup=False)
             yield self._folder
-            yield Static(id="export-said", markup=False)
+            yield self._said
             yield Static("enter  write    arrows  choose    escape  close", markup=False, classes="keys")
 
     @on(Input.Submitted)
@@ -67,7 +68,7 @@ class ExportDialog(ModalScreen[None]):
         self._say(f"wrote {path}")
 
     def _say(self, text: str) -> None:
-        self.query_one("#export-said", Static).update(text)
+        self._said.update(text)
 
     def action_leave(self) -> None:
         self.dismiss(None)

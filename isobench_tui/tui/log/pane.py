@@ -67,17 +67,17 @@ class LogPane(Vertical):
         self._label = ""
         self._opened: tuple[Path, tuple[str, ...] | None] | None = None
         self._asking: Asking = "search"
+        self.view = LogView(id="log-view")
+        self._title = Static(id="log-title", classes="log-line", markup=False)
+        self._status = Static(id="log-status", classes="log-line", markup=False)
+        self._input = Input(id="log-input", compact=True, select_on_focus=True)
         self._filter: Matcher | None = None
 
     def compose(self) -> ComposeResult:
-        yield Static(id="log-title", classes="log-line", markup=False)
-        yield LogView(id="log-view")
-        yield Static(id="log-status", classes="log-line", markup=False)
-        yield Input(id="log-input", compact=True, select_on_focus=True)
-
-    @property
-    def view(self) -> LogView:
-        return self.query_one(LogView)
+        yield self._title
+        yield self.view
+        yield self._status
+        yield self._input
 
     # -- for the dashboard
 
@@ -127,7 +127,7 @@ class LogPane(Vertical):
         if event.state is WorkerState.ERROR:
             error = event.worker.error
             text = f"the log cannot be shown: {type(error).__name__}: {error}; choose it again to try again"
-            self.query_one("#log-status", Static).update(Text(text, "red"))
+            self._status.update(Text(text, "red"))
             self._opened = None
             self.set_timer(1.0, self._read)
 
@@ -161,11 +161,10 @@ class LogPane(Vertical):
         view, width = self.view, self.size.width
         lines = view.lines
         looks = Looks(view.follow, view.here, lines[-1] if lines else None, len(view.marks))
-        for name, text in (
-            ("title", title(self._state, self._label, width)),
-            ("status", status(self._state, looks, width)),
+        for line, text in (
+            (self._title, title(self._state, self._label, width)),
+            (self._status, status(self._state, looks, width)),
         ):
-            line = self.query_one(f"#log-{name}", Static)
             if line.content != text:
                 line.update(text)
 
@@ -174,7 +173,7 @@ class LogPane(Vertical):
     def _ask(self, what: Asking, value: str = "") -> None:
         self._asking = what
         sign, hint = _PROMPTS[what]
-        line = self.query_one(Input)
+        line = self._input
         line.placeholder = f"{sign} {hint}"
         line.value = value
         self.add_class("-asking")
@@ -190,7 +189,7 @@ class LogPane(Vertical):
         try:
             self._use(event.value)
         except (BadPattern, BadPlace) as error:
-            self.query_one(Input).placeholder = str(error)
+            self._input.placeholder = str(error)
             self.notify(str(error), severity="error", markup=False)
             return
         self._answered()

@@ -49,6 +49,7 @@ class EventsPane(LazyList[EventsPage]):
     def __init__(self, read: ReadEvents, *, id: str) -> None:
         super().__init__(lambda _: read(self._only, self._most), id=id)
         self._only = Wanted()
+        self._title = Static(id="events-only", markup=False)
         self._most = PAGE
         self._whose = ""
         """Of the job that `_only` names."""
@@ -61,7 +62,7 @@ class EventsPane(LazyList[EventsPage]):
         return lines(found.events, width, older=found.older)
 
     def compose_pane(self) -> ComposeResult:
-        yield Static(id="events-only", markup=False)
+        yield self._title
         yield from super().compose_pane()
 
     def draw(self, found: EventsPage | None) -> None:
@@ -79,9 +80,8 @@ class EventsPane(LazyList[EventsPage]):
         """Others than before, from their end."""
         self._only, self._most, self._to_end, self._stand = only, PAGE, True, ""
         words = title(only, self._whose)
-        shown = self.query_one("#events-only", Static)
-        shown.display = bool(words)
-        shown.update(words)
+        self._title.display = bool(words)
+        self._title.update(words)
         self.reload()
 
     def action_kind(self) -> None:

@@ -31,19 +31,17 @@ class QueuePane(Vertical):
         self._snapshot: Snapshot | None = None
         self._marked: frozenset[str] = frozenset()
         self._filter = ""
-        self._heading = Text()
+        self.list = LineList(id="queue-list")
+        self._heading = Static(id="queue-heading", markup=False)
+        self._headed = Text()
         self._grouped = grouped
         self._follows = True
         """The cursor goes with what runs, until the operator moves it."""
         self._followed = ""
 
     def compose(self) -> ComposeResult:
-        yield Static(id="queue-heading", markup=False)
-        yield LineList(id="queue-list")
-
-    @property
-    def list(self) -> LineList:
-        return self.query_one("#queue-list", LineList)
+        yield self._heading
+        yield self.list
 
     @property
     def chosen(self) -> tuple[Job, ...]:
@@ -86,9 +84,9 @@ class QueuePane(Vertical):
         found = [job for job in self._jobs if matches(job, self._filter)] if self._filter else self._jobs
         rows = QueueLines(found, self._clock(), width, self._marked, self._grouped)
         self.list.show(rows)
-        if rows.heading != self._heading:
-            self._heading = rows.heading
-            self.query_one("#queue-heading", Static).update(rows.heading)
+        if rows.heading != self._headed:
+            self._headed = rows.heading
+            self._heading.update(rows.heading)
         self.border_title = f"Queue {len(found)}/{len(self._jobs)}"
         notes = ["follows what runs"] if self._follows else []
         notes += [f"filter: {self._filter}"] if self._filter else []

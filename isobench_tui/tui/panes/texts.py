@@ -30,10 +30,11 @@ class TextPane(Vertical):
         self._clock = clock
         self._view = view
         self._snapshot: Snapshot | None = None
+        self._lines = LineList(cursor=False)
         self.border_title = title or None
 
     def compose(self) -> ComposeResult:
-        yield LineList(cursor=False)
+        yield self._lines
 
     def on_mount(self) -> None:
         self.set_interval(1.0, self.draw)
@@ -47,7 +48,7 @@ class TextPane(Vertical):
 
     def draw(self) -> None:
         """Only lines that differ are painted."""
-        shown = self.query_one(LineList)
+        shown = self._lines
         if self._snapshot is not None and shown.size.width:
             found = self._view(self._snapshot, Room(self._clock(), shown.size.width, shown.size.height))
             shown.show(tuple(Line(text) for text in found))

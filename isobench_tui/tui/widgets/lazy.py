@@ -31,6 +31,7 @@ class LazyPane(Vertical, Generic[Found]):
     def __init__(self, load: Loader[Found], *, id: str) -> None:
         super().__init__(id=id)
         self._load = load
+        self._trouble = Static(id="trouble", markup=False)
         self._snapshot: Snapshot | None = None
         self._selection = Selection()
         self._shown: tuple[object, ...] | None = None
@@ -45,7 +46,7 @@ class LazyPane(Vertical, Generic[Found]):
         """Show what was found; each pane says how."""
 
     def compose(self) -> ComposeResult:
-        yield Static(id="trouble", markup=False)
+        yield self._trouble
         yield from self.compose_pane()
 
     def tell(self, snapshot: Snapshot, selection: Selection) -> None:
@@ -103,6 +104,5 @@ class LazyPane(Vertical, Generic[Found]):
 
     def trouble(self, text: str) -> None:
         """Say what is wrong above what is shown; empty once nothing is."""
-        shown = self.query_one("#trouble", Static)
-        shown.display = bool(text)
-        shown.update(text)
+        self._trouble.display = bool(text)
+        self._trouble.update(text)

@@ -27,6 +27,7 @@ class LazyList(LazyPane[Found | None]):
     def __init__(self, load: Loader[Found | None], *, id: str) -> None:
         super().__init__(load, id=id)
         self.found: Found | None = None
+        self.list = LineList(cursor=self.cursor)
         self._width = 0
         """Cells that the lines were made for."""
 
@@ -38,11 +39,7 @@ class LazyList(LazyPane[Found | None]):
         """Called once these lines are shown."""
 
     def compose_pane(self) -> ComposeResult:
-        yield LineList(cursor=self.cursor)
-
-    @property
-    def list(self) -> LineList:
-        return self.query_one(LineList)
+        yield self.list
 
     def on_mount(self) -> None:
         self.list.show((Line(Text("reading …", DIM)),))
