@@ -16,8 +16,6 @@ from pathlib import Path
 import pytest
 from bench import SERVING, A, B, Bench, bench_at, task, until
 
-from isobench_tui.cli import status
-from isobench_tui.results.metrics import headline
 from isobench_tui.store.clock import stamp
 
 ARMS = 'arms = ["baseline", "agent"]'
@@ -92,10 +90,6 @@ def test_status_shows_every_job(ended: tuple[Bench, str]) -> None:
     assert found["campaigns"][0]["jobs"]["left"] == 0
     assert found["disk"][0]["path"] == str(bench.workspace.root)
     assert bench.status("--campaign", "small")["jobs"] == found["jobs"]
-
-
-def test_status_knows_the_headline_of_every_mode() -> None:
-    assert all(headline(mode) == name for mode, name in status._HEADLINE.items())  # type: ignore[arg-type]
 
 
 def test_export_in_every_format(ended: tuple[Bench, str], tmp_path: Path) -> None:

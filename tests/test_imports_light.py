@@ -83,3 +83,13 @@ def test_the_smaller_parser_of_a_command_reads_the_same(command: str) -> None:
 
     argv = [command, *(["58ee"] if command in {"logs", "skip", "stop"} else []), "--workspace", "w"]
     assert build(command).parse_args(argv) == build().parse_args(argv)
+
+
+def test_the_dashboard_starts_without_what_its_tabs_need() -> None:
+    """Tabs are made when they are opened, so that the queue is on the screen earlier."""
+    program = "import json, sys, isobench_tui.tui.app; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True, check=True)
+    modules = set(json.loads(done.stdout))
+    late = {"report.leaderboard", "report.export", "report.why", "results.compare", "campaign.models"}
+    assert "isobench_tui.tui.board" in modules
+    assert {"scipy", "numpy", *(f"isobench_tui.{name}" for name in late)} & modules == set()

@@ -21,11 +21,10 @@ from isobench_tui.campaign.options import SINCE, UNTIL, client_of, span
 from isobench_tui.campaign.plan import render_plan
 from isobench_tui.campaign.problems import Notes
 from isobench_tui.campaign.workload import Request, build
-from isobench_tui.cli import status
 from isobench_tui.engine import procs
 from isobench_tui.results.facts import AttemptFacts
 from isobench_tui.results.judge import judge
-from isobench_tui.results.metrics import headline
+from isobench_tui.results.metrics import HEADLINE, headline
 from isobench_tui.results.models import ClientResult, TrialFacts
 from isobench_tui.results.parse import parse_client
 from isobench_tui.runner import jobfile
@@ -284,9 +283,9 @@ def test_judging_prefix_caching() -> None:
     assert verdict(WARM).diagnosis.failure == "no_metrics"
 
 
-def test_status_shows_the_headline_of_every_mode() -> None:
+def test_every_mode_has_a_headline() -> None:
     modes: tuple[Mode, ...] = get_args(Mode)
-    assert {mode: headline(mode) for mode in modes} == status._HEADLINE
+    assert {mode: headline(mode) for mode in modes} == HEADLINE
 
 
 # ------------------------------------------------------------------------------------------------------- data sets

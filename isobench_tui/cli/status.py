@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from isobench_tui.report.text import bytes_text, clock, number, safe, span
+from isobench_tui.results.metrics import HEADLINE
 from isobench_tui.store import db, live, query
 from isobench_tui.store.answer import OK
 from isobench_tui.store.clock import ago
@@ -21,14 +22,6 @@ STALE_S = 20.0
 """A heartbeat older than this is worth a word although the lock is held."""
 NO_ROOM = 1024**2
 """Bytes free on the workspace's disk below which a silent runner waits for space, and cannot write that it does."""
-
-_HEADLINE = {
-    "serving": "output_throughput",
-    "throughput": "tokens_per_second",
-    "latency": "avg_latency",
-    "prefix_caching": "cost_time",
-}
-"""Mode -> the metric that a row shows; the same table as `results.metrics`, checked by a test."""
 
 
 def status(options: argparse.Namespace) -> int:
@@ -51,7 +44,7 @@ def show(workspace: Workspace, connection: sqlite3.Connection, campaign: str | N
 def gather(workspace: Workspace, connection: sqlite3.Connection, campaign: str | None) -> dict[str, Any]:
     """Everything that `status` shows, for programs."""
     with db.snapshot(connection):
-        values = query.metric_of_mode(connection, _HEADLINE, campaign)
+        values = query.metric_of_mode(connection, HEADLINE, campaign)
         names = [row for row in query.campaigns(connection) if campaign in (None, row["name"])]
         return {
             "workspace": str(workspace.root),

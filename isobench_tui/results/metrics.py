@@ -7,10 +7,13 @@ Source: the print templates and JSON keys of vLLM 0.2 - 0.33 (`vllm/benchmarks/s
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
 
-from isobench_tui.campaign.models import Mode
 from isobench_tui.results.models import Better, Metric
+
+if TYPE_CHECKING:
+    from isobench_tui.campaign.models import Mode
 
 _TABLE: Final[dict[str, tuple[str, Better]]] = {
     # serving
@@ -45,17 +48,18 @@ CORE: Final[dict[Mode, tuple[str, ...]]] = {
 }
 """What must be there, finite and positive, for a mode to have metrics at all."""
 
-_HEADLINE: Final[dict[Mode, str]] = {
+HEADLINE: Final[Mapping[str, str]] = {
     "serving": "output_throughput",
     "throughput": "tokens_per_second",
     "latency": "avg_latency",
     "prefix_caching": "cost_time",
 }
+"""Mode -> the one metric that stands for a result of it where there is room for one."""
 
 
 def headline(mode: Mode) -> str:
-    """Name of the one metric that stands for a result of this mode where there is room for one."""
-    return _HEADLINE[mode]
+    """The metric of `HEADLINE`."""
+    return HEADLINE[mode]
 
 
 def describe(name: str) -> tuple[str, Better] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -69,7 +70,7 @@ def campaigns(connection: sqlite3.Connection) -> list[sqlite3.Row]:
 
 
 def metric_of_mode(
-    connection: sqlite3.Connection, names: dict[str, str], campaign: str | None = None
+    connection: sqlite3.Connection, names: Mapping[str, str], campaign: str | None = None
 ) -> dict[str, sqlite3.Row]:
     """Job id -> name, value and unit of one metric for each mode, of the job's newest successful attempt."""
     cases = " ".join("WHEN ? THEN ?" for _ in names)

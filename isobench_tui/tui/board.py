@@ -17,10 +17,8 @@ from textual.widgets import Footer, TabbedContent, TabPane
 
 from isobench_tui.store.answer import OK, Rejected
 from isobench_tui.store.workspace import WorkspaceError
-from isobench_tui.tui import commands_page, loaders
 from isobench_tui.tui.actions import APP, bindings, steers, tables
 from isobench_tui.tui.dialogs.confirm import Confirm
-from isobench_tui.tui.dialogs.export import ExportDialog
 from isobench_tui.tui.dialogs.page import Page
 from isobench_tui.tui.messages import JobChosen, OpenJob, ShowLog, Steer
 from isobench_tui.tui.panes.queue import QueuePane
@@ -29,7 +27,7 @@ from isobench_tui.tui.settings import Settings
 from isobench_tui.tui.snapshot import Clock, Selection, Snapshot
 from isobench_tui.tui.source import Source
 from isobench_tui.tui.steering import Nothing, order
-from isobench_tui.tui.tabs import LOG, Tab, make_tabs
+from isobench_tui.tui.tabs import LOG, TABS, Content, preload
 from isobench_tui.tui.views.header import header, total
 from isobench_tui.tui.views.help import help_lines
 from isobench_tui.tui.views.line import Room
@@ -65,8 +63,11 @@ class Board(Screen[None]):
         self._head = TextPane(self._header, clock, id="header")
         self._now = NowPane(clock, id="now")
         self._machine = TextPane(machine_lines, clock, id="machine", title="Machine")
-        self._tabs: tuple[Tab, ...] = make_tabs(source, readonly=readonly)
-        self._tabbed = Tabs(id="tabs", initial=self._first_tab())
+        self._tabs = {tab.name: TabPane(tab.title, id=f"tab-{tab.name}") for tab in TABS}
+        self._first = settings.tab if settings.tab in self._tabs else LOG
+        self._tabbed = Tabs(id="tabs", initial=f"tab-{self._first}")
+        self._contents: dict[str, Content] = {}
+        """Of the tabs that were opened."""
         self._offered = ""
         self._trouble = ""
 
@@ -79,14 +80,22 @@ class Board(Screen[None]):
                     yield self._now
                     yield self._machine
             with self._tabbed:
-                for tab in self._tabs:
-                    with TabPane(tab.title, id=f"tab-{tab.name}"):
-                        yield tab.widget
+                for name, pane in self._tabs.items():
+                    with pane:
+                        if name == self._first:
+                            yield self._make(name).widget
         yield Footer(compact=True, show_command_palette=False)
 
-    def _first_tab(self) -> str:
-        names = [tab.name for tab in self._tabs]
-        return f"tab-{self._settings.tab if self._settings.tab in names else names[0]}"
+    def _make(self, name: str) -> Content:
+        tab = next(tab for tab in TABS if tab.name == name)
+        content = self._contents[name] = tab.make(self._source, self._readonly)
+        return content
+
+    async def _content(self, name: str) -> Content:
+        """What a tab shows; made when it is first wanted."""
+        if name not in self._contents:
+            await self._tabs[name].mount(self._make(name).widget)
+        return self._contents[name]
 
     @property
     def readonly(self) -> bool:
@@ -98,7 +107,7 @@ class Board(Screen[None]):
 
     def tell(self, snapshot: Snapshot) -> None:
         """A new snapshot: every pane gets it, and shows what of it is its own."""
-        was = self.readonly
+        was, first = self.readonly, not self.snapshot.at
         self.snapshot = snapshot
         if was != self.readonly:
             self.refresh_bindings()
@@ -108,6 +117,8 @@ class Board(Screen[None]):
             pane.tell(snapshot)
         self._tell_tabs()
         self._offer_runner()
+        if first:
+            self.call_after_refresh(self.run_worker, preload, thread=True, exit_on_error=False, group="preload")
 
     def trouble(self, text: str) -> None:
         """The store cannot be read now: the header says so until it can."""
@@ -118,11 +129,12 @@ class Board(Screen[None]):
         return header(snapshot, room, readonly=self.readonly, trouble=self._trouble)
 
     def _tell_tabs(self) -> None:
-        for tab in self._tabs:
-            tab.tell(self.snapshot, self.selection)
+        for content in self._contents.values():
+            content.tell(self.snapshot, self.selection)
 
     @on(TabbedContent.TabActivated)
-    def _tab_opened(self) -> None:
+    async def _tab_opened(self, event: TabbedContent.TabActivated) -> None:
+        await self._content((event.pane.id or "").removeprefix("tab-"))
         self._tell_tabs()
 
     @on(JobChosen)
@@ -131,28 +143,26 @@ class Board(Screen[None]):
         self._tell_tabs()
 
     @on(OpenJob)
-    def _open(self, event: OpenJob) -> None:
+    async def _open(self, event: OpenJob) -> None:
         job = self.snapshot.job(event.job)
         failed = job is not None and job.state == "done" and not job.valid
         self.queue.choose(event.job)
-        self.action_tab(event.tab or ("diagnosis" if failed else "log"))
+        await self.action_tab(event.tab or ("diagnosis" if failed else LOG))
 
     @on(ShowLog)
-    def _show_log(self, event: ShowLog) -> None:
-        self.action_tab("log")
-        log = next((tab for tab in self._tabs if tab.name == LOG), None)
-        if log is not None and log.show_line is not None:
-            log.show_line(event.attempt, event.file, event.line)
+    async def _show_log(self, event: ShowLog) -> None:
+        await self.action_tab(LOG)
+        show_line = self._contents[LOG].show_line
+        if show_line is not None:
+            show_line(event.attempt, event.file, event.line)
 
-    def action_tab(self, name: str) -> None:
+    async def action_tab(self, name: str) -> None:
         """Open a tab and go into it."""
-        tab = next((tab for tab in self._tabs if tab.name == name), None)
-        if tab is None:
-            return
+        content = await self._content(name)
         if self.maximized is not None:
             self.minimize()
         self._tabbed.active = f"tab-{name}"
-        _focus(tab.widget)
+        _focus(content.widget)
 
     def action_queue(self) -> None:
         if self.maximized is not None:
@@ -177,7 +187,7 @@ class Board(Screen[None]):
 
     def _open_title(self) -> str:
         active = self._tabbed.active.removeprefix("tab-")
-        return next((tab.title for tab in self._tabs if tab.name == active), "")
+        return next((tab.title for tab in TABS if tab.name == active), "")
 
     @work(exit_on_error=False)
     async def action_commands(self) -> None:
@@ -185,10 +195,15 @@ class Board(Screen[None]):
         if job is None:
             self.notify("no job is chosen", markup=False)
             return
+        from isobench_tui.tui import commands_page
+
         title, lines, text = await asyncio.to_thread(commands_page.page, self._source, job)
         self.app.push_screen(Page(title, lines, copy=text))
 
     def action_export(self) -> None:
+        from isobench_tui.tui import loaders
+        from isobench_tui.tui.dialogs.export import ExportDialog
+
         self.app.push_screen(ExportDialog(loaders.export(self._source), self._source.exports))
 
     def action_quit(self) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import sqlite3
 import time
 from dataclasses import dataclass, field, replace
-from typing import get_args
 
-from isobench_tui.campaign.models import Mode
-from isobench_tui.results.metrics import describe, headline
+from isobench_tui.results.metrics import HEADLINE, describe
 from isobench_tui.store import db, events, live, query, samples
 from isobench_tui.store.clock import seconds
 from isobench_tui.store.workspace import Workspace
@@ -35,7 +33,6 @@ MEANS_EVERY_S = 5.0
 PAST_S, PAST_STEPS = 3600, 60
 """What the little graphs of the machine show: the last hour, a minute a step."""
 NEWS = 100
-_HEADLINES: dict[str, str] = {mode: headline(mode) for mode in get_args(Mode)}
 
 
 @dataclass(slots=True)
@@ -162,7 +159,7 @@ def campaigns(connection: sqlite3.Connection, only: str | None) -> tuple[Campaig
 
 def jobs(connection: sqlite3.Connection, campaign: str | None) -> tuple[Job, ...]:
     """The queue, in its order, with headline metrics, speedups and flags."""
-    values = query.metric_of_mode(connection, _HEADLINES, campaign)
+    values = query.metric_of_mode(connection, HEADLINE, campaign)
     raised = query.flags_by_attempt(connection)
     return with_speedups(
         tuple(

@@ -1,4 +1,7 @@
-"""Which tabs there are, and how each is told what the dashboard knows."""
+"""Which tabs there are, and how each is made when it is first opened, and told what the dashboard knows.
+
+What a tab shows is imported with its widget, not with the dashboard: the queue is on the screen earlier.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,6 @@ from dataclasses import dataclass
 
 from textual.widget import Widget
 
-from isobench_tui.tui import loaders
-from isobench_tui.tui.log.pane import LogPane
-from isobench_tui.tui.panes.compare import ComparePane
-from isobench_tui.tui.panes.diagnosis import DiagnosisPane
-from isobench_tui.tui.panes.events import EventsPane
-from isobench_tui.tui.panes.leaderboard import LeaderboardPane
 from isobench_tui.tui.snapshot import Selection, Snapshot
 from isobench_tui.tui.source import Source
 
@@ -20,11 +17,9 @@ LOG = "log"
 
 
 @dataclass(frozen=True, slots=True)
-class Tab:
-    """A tab: its name in the action table and the settings, its title, what it shows."""
+class Content:
+    """What a tab shows."""
 
-    name: str
-    title: str
     widget: Widget
     tell: Callable[[Snapshot, Selection], None]
     """Called with every snapshot and every choice; it must return at once."""
@@ -32,38 +27,82 @@ class Tab:
     """(attempt, file, line): only of the log."""
 
 
-class _Log:
-    """The log tab: follows the chosen job's newest attempt, until a line of some attempt is asked for."""
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """A tab: its name in the action table and the settings, its title, and its content for one screen."""
 
-    def __init__(self, source: Source) -> None:
-        self.pane = LogPane(source.exports, id="log")
-        self._source = source
-        self._told = ""
+    name: str
+    title: str
+    make: Callable[[Source, bool], Content]
+    """(source, readonly)"""
 
-    def tell(self, _: Snapshot, selection: Selection) -> None:
+
+def _log(source: Source, _readonly: bool) -> Content:
+    """Follows the chosen job's newest attempt, until a line of some attempt is asked for."""
+    from isobench_tui.tui.log.pane import LogPane
+
+    pane, told = LogPane(source.exports, id="log"), ""
+
+    def tell(_: Snapshot, selection: Selection) -> None:
         """Another attempt is opened once, when it is chosen or begins; a job that never ran leaves what is open."""
+        nonlocal told
         job = selection.job
-        if job is not None and job.attempt is not None and job.attempt != self._told:
-            self._told = job.attempt
-            self.pane.show_attempt(self._source.run_dir(job.attempt), label=f"{job.name} {job.attempt}")
+        if job is not None and job.attempt is not None and job.attempt != told:
+            told = job.attempt
+            pane.show_attempt(source.run_dir(job.attempt), label=f"{job.name} {job.attempt}")
 
-    def show_line(self, attempt: str, file: str, line: int) -> None:
-        self.pane.show_attempt(self._source.run_dir(attempt), label=attempt)
+    def show_line(attempt: str, file: str, line: int) -> None:
+        pane.show_attempt(source.run_dir(attempt), label=attempt)
         if file:
-            self.pane.show(file, line)
+            pane.show(file, line)
+
+    return Content(pane, tell, show_line)
 
 
-def make_tabs(source: Source, *, readonly: bool) -> tuple[Tab, ...]:
-    """New widgets for one screen."""
-    log = _Log(source)
-    leaderboard = LeaderboardPane(loaders.leaderboard(source), id="leaderboard")
-    compare = ComparePane(loaders.compare(source), id="compare")
-    diagnosis = DiagnosisPane(loaders.diagnosis(source), id="diagnosis", readonly=readonly)
-    events = EventsPane(loaders.events(source), id="events")
-    return (
-        Tab(LOG, "Log", log.pane, log.tell, log.show_line),
-        Tab("leaderboard", "Leaderboard", leaderboard, leaderboard.tell),
-        Tab("compare", "Compare", compare, compare.tell),
-        Tab("diagnosis", "Diagnosis", diagnosis, diagnosis.tell),
-        Tab("events", "Events", events, events.tell),
-    )
+def _leaderboard(source: Source, _: bool) -> Content:
+    from isobench_tui.tui import loaders
+    from isobench_tui.tui.panes.leaderboard import LeaderboardPane
+
+    pane = LeaderboardPane(loaders.leaderboard(source), id="leaderboard")
+    return Content(pane, pane.tell)
+
+
+def _compare(source: Source, _: bool) -> Content:
+    from isobench_tui.tui import loaders
+    from isobench_tui.tui.panes.compare import ComparePane
+
+    pane = ComparePane(loaders.compare(source), id="compare")
+    return Content(pane, pane.tell)
+
+
+def _diagnosis(source: Source, readonly: bool) -> Content:
+    from isobench_tui.tui import loaders
+    from isobench_tui.tui.panes.diagnosis import DiagnosisPane
+
+    pane = DiagnosisPane(loaders.diagnosis(source), id="diagnosis", readonly=readonly)
+    return Content(pane, pane.tell)
+
+
+def _events(source: Source, _: bool) -> Content:
+    from isobench_tui.tui import loaders
+    from isobench_tui.tui.panes.events import EventsPane
+
+    pane = EventsPane(loaders.events(source), id="events")
+    return Content(pane, pane.tell)
+
+
+TABS = (
+    Tab(LOG, "Log", _log),
+    Tab("leaderboard", "Leaderboard", _leaderboard),
+    Tab("compare", "Compare", _compare),
+    Tab("diagnosis", "Diagnosis", _diagnosis),
+    Tab("events", "Events", _events),
+)
+
+
+def preload() -> None:
+    """Import what the tabs and dialogs need, before somebody waits for it; called in a thread."""
+    from isobench_tui.tui import commands_page, loaders  # noqa: F401
+    from isobench_tui.tui.dialogs import export  # noqa: F401
+    from isobench_tui.tui.log import pane  # noqa: F401
+    from isobench_tui.tui.panes import compare, diagnosis, events, leaderboard  # noqa: F401
