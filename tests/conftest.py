@@ -24,6 +24,12 @@ from isobench_tui.engine.docker import DockerEngine
 
 pytest_plugins = ["campaigns"]
 
+for name in (
+    "COLUMNS",
+    "LINES",
+):  # whoever starts the tests may set them, and Textual believes them more than a terminal
+    os.environ.pop(name, None)
+
 settings.register_profile("isobench", deadline=None)  # how fast an example runs says nothing on a busy machine
 settings.load_profile("isobench")
 

@@ -52,7 +52,7 @@ class Terminal:
         self.process = subprocess.Popen(
             argv,
             cwd=REPO,
-            env=_of_its_own(env),
+            env={"TERM": "xterm-256color", **env},
             stdin=self._tty,
             stdout=self._tty,
             stderr=self._tty,
@@ -162,11 +162,6 @@ class Terminal:
             self._open = False
 
 
-def _of_its_own(env: Mapping[str, str]) -> dict[str, str]:
-    """Without the size of the terminal that the tests run in, which Textual would believe more than this one."""
-    return {"TERM": "xterm-256color", **{k: v for k, v in env.items() if k not in {"COLUMNS", "LINES"}}}
-
-
 def _take_terminal() -> None:
     """In the child: standard input becomes the controlling terminal of its new session."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -189,7 +184,7 @@ class Tmux:
     """A tmux server of its own, with one window in which `isobench ARGV` runs."""
 
     def __init__(self, socket: Path, env: Mapping[str, str], *argv: str | Path) -> None:
-        self._socket, self._env = socket, _of_its_own(env)
+        self._socket, self._env = socket, {"TERM": "xterm-256color", **env}
         command = shlex.join([sys.executable, "-m", "isobench_tui", *map(str, argv)])
         self.run("new-session", "-d", "-x", "160", "-y", "48", "-c", str(REPO), command)
         self.run("set-option", "-s", "set-clipboard", "on")
