@@ -395,6 +395,18 @@ async def test_what_arrives_while_the_screen_is_taken_down_harms_nothing(scene: 
     assert app.report is None
 
 
+async def test_a_pane_whose_rows_stay_is_not_painted(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with watched(scene) as (app, pilot):
+        painted: list[object] = []
+        queue = board(app).queue
+        monkeypatch.setattr(queue, "refresh", lambda *regions, **_: painted.extend(regions or ["all of it"]))
+        board(app).tell(board(app).snapshot)
+        await pilot.pause()
+        assert painted == []
+        await pilot.press("f")
+        assert painted == ["all of it"] * 2, "its border says that it follows no more"
+
+
 async def test_a_heartbeat_is_read_without_reading_the_queue(scene: Scene) -> None:
     scene.alive()
     async with watched(scene) as (app, pilot):

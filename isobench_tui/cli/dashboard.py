@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gc
 import os
 import sys
 from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 CRASHED = 70
 """Exit code of a dashboard that met a fault of ours (EX_SOFTWARE of sysexits.h)."""
 FPS, FPS_SSH = 10, 5
+GC = 100_000, 20, 100
+"""Objects made before garbage is looked for. Python's 700 cost a sixth of the time to the first screen, and a pause
+each time that all jobs of a long campaign are looked through."""
 
 
 def wanted(options: argparse.Namespace) -> bool:
@@ -39,6 +43,7 @@ def show(
     start_runner: Callable[[], None] | None,
 ) -> bool:
     """Open it until it is closed. False: the campaign goes on. Raises SettingsError, SystemExit after a crash."""
+    gc.set_threshold(*GC)
     from isobench_tui.tui import settings
 
     found = settings.load({"theme": options.theme, "fps": options.fps}).settings

@@ -64,6 +64,7 @@ class Dashboard(App[None]):
     async def on_mount(self) -> None:
         self.theme = self.settings.theme
         self.set_keymap(self.settings.keymap)
+        self._read_on()  # what it finds waits until the screen is there
         await self.push_screen(
             Board(
                 self.source,
@@ -78,7 +79,6 @@ class Dashboard(App[None]):
             for name in (signal.SIGHUP, signal.SIGTERM):
                 loop.add_signal_handler(name, self.exit)
         self.set_interval(0.5, self._catch_up)
-        self._read_on()
 
     def on_unmount(self) -> None:
         self._ending.set()

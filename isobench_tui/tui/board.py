@@ -64,8 +64,7 @@ class Board(Screen[None]):
         self._now = NowPane(clock, id="now")
         self._machine = TextPane(machine_lines, clock, id="machine", title="Machine")
         self._tabs = {tab.name: TabPane(tab.title, id=f"tab-{tab.name}") for tab in TABS}
-        self._first = settings.tab if settings.tab in self._tabs else LOG
-        self._tabbed = Tabs(id="tabs", initial=f"tab-{self._first}")
+        self._tabbed = Tabs(id="tabs", initial=f"tab-{settings.tab}")
         self._contents: dict[str, Content] = {}
         """Of the tabs that were opened."""
         self._offered = ""
@@ -80,21 +79,15 @@ class Board(Screen[None]):
                     yield self._now
                     yield self._machine
             with self._tabbed:
-                for name, pane in self._tabs.items():
-                    with pane:
-                        if name == self._first:
-                            yield self._make(name).widget
+                yield from self._tabs.values()
         yield Footer(compact=True, show_command_palette=False)
-
-    def _make(self, name: str) -> Content:
-        tab = next(tab for tab in TABS if tab.name == name)
-        content = self._contents[name] = tab.make(self._source, self._readonly)
-        return content
 
     async def _content(self, name: str) -> Content:
         """What a tab shows; made when it is first wanted."""
         if name not in self._contents:
-            await self._tabs[name].mount(self._make(name).widget)
+            tab = next(tab for tab in TABS if tab.name == name)
+            self._contents[name] = tab.make(self._source, self._readonly)
+            await self._tabs[name].mount(self._contents[name].widget)
         return self._contents[name]
 
     @property
@@ -118,7 +111,7 @@ class Board(Screen[None]):
         self._tell_tabs()
         self._offer_runner()
         if first:
-            self.call_after_refresh(self.run_worker, preload, thread=True, exit_on_error=False, group="preload")
+            self.call_after_refresh(self._open_first)
 
     def trouble(self, text: str) -> None:
         """The store cannot be read now: the header says so until it can."""
@@ -132,10 +125,16 @@ class Board(Screen[None]):
         for content in self._contents.values():
             content.tell(self.snapshot, self.selection)
 
+    async def _open_first(self) -> None:
+        """The queue is on the screen: now the tab, and what other tabs will need."""
+        await self._tab_opened()
+        self.run_worker(preload, thread=True, exit_on_error=False, group="preload")
+
     @on(TabbedContent.TabActivated)
-    async def _tab_opened(self, event: TabbedContent.TabActivated) -> None:
-        await self._content((event.pane.id or "").removeprefix("tab-"))
-        self._tell_tabs()
+    async def _tab_opened(self) -> None:
+        if self.snapshot.at:
+            await self._content(self._tabbed.active.removeprefix("tab-"))
+            self._tell_tabs()
 
     @on(JobChosen)
     def _chosen(self, event: JobChosen) -> None:

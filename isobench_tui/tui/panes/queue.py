@@ -34,6 +34,7 @@ class QueuePane(Vertical):
         self.list = LineList(id="queue-list")
         self._heading = Static(id="queue-heading", markup=False)
         self._headed = Text()
+        self._said = "", ""
         self._grouped = grouped
         self._follows = True
         """The cursor goes with what runs, until the operator moves it."""
@@ -87,11 +88,17 @@ class QueuePane(Vertical):
         if rows.heading != self._headed:
             self._headed = rows.heading
             self._heading.update(rows.heading)
-        self.border_title = f"Queue {len(found)}/{len(self._jobs)}"
+        title = f"Queue {len(found)}/{len(self._jobs)}"
         notes = ["follows what runs"] if self._follows else []
         notes += [f"filter: {self._filter}"] if self._filter else []
         notes += [f"{len(self._marked)} marked"] if self._marked else []
-        self.border_subtitle = "  ".join(notes).replace("[", "\\[")
+        self._say(title, "  ".join(notes).replace("[", "\\["))
+
+    def _say(self, title: str, subtitle: str) -> None:
+        """On the border. To set what is there already would paint the whole pane anew."""
+        if (title, subtitle) != self._said:
+            self._said = title, subtitle
+            self.border_title, self.border_subtitle = title, subtitle
 
     def on_resize(self) -> None:
         self.draw()
