@@ -12,7 +12,7 @@ from isobench_tui.doctor.check import Check, ok, warn
 from isobench_tui.doctor.docker import DAEMON_JSON, Engine, daemon_json, service
 from isobench_tui.engine.storage import root_of, storage_of, usage_of
 from isobench_tui.report.text import bytes_text
-from isobench_tui.store.workspace import file_system
+from isobench_tui.store.workspace import file_system, mounts
 
 REAL = frozenset({"ext4", "xfs", "btrfs"})
 """File systems on which overlay2 (or Docker's own btrfs driver) works."""
@@ -82,11 +82,9 @@ def cure(folder: Path, kind: str, free: int, found: Iterable[Place]) -> tuple[st
 
 
 def places() -> list[Place]:
-    """Mounted folders where we may write, with their free space, by /proc/self/mountinfo."""
+    """Mounted folders where we may write, with their free space."""
     found = {}
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        point, kind = left.split()[4].encode().decode("unicode_escape"), right.split()[0]
+    for point, kind in mounts():
         if kind in REAL and Path(point).is_dir() and os.access(point, os.W_OK):
             found[point] = Place(point, kind, usage_of(Path(point)).free)
     return list(found.values())

@@ -158,13 +158,18 @@ def file_system(path: Path) -> str:
     """Type of the file system that holds a path, from /proc/self/mountinfo (proc(5))."""
     wanted = str(path.resolve())
     best, kind = "", ""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        left, _, right = line.partition(" - ")
-        point = left.split()[4].encode().decode("unicode_escape")
+    for point, of_point in mounts():
         inside = wanted == point or wanted.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
-            best, kind = point, right.split()[0]
+            best, kind = point, of_point
     return kind
+
+
+def mounts() -> Iterator[tuple[str, str]]:
+    """(folder, type of file system) of every mount, in the order in which they were made."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        yield left.split()[4].encode().decode("unicode_escape"), right.split()[0]
 
 
 def _take(fd: int) -> None:

@@ -205,6 +205,6 @@ def tables() -> Iterator[tuple[str, tuple[Action, ...]]]:
     yield "Events", EVENTS
 
 
-def steers(table: tuple[Action, ...], name: str) -> bool:
-    """Whether the action with this method writes a command; two tables may use one name for different things."""
-    return any(action.steers for action in table if action.name == name)
+def allowed(table: tuple[Action, ...], name: str, *, readonly: bool) -> bool:
+    """Whether the action with this method may be done and shown: what steers is neither where one may only read."""
+    return not (readonly and any(action.steers for action in table if action.name == name))

@@ -17,7 +17,7 @@ from textual.widgets import Footer, TabbedContent, TabPane
 
 from isobench_tui.store.answer import OK, Rejected
 from isobench_tui.store.workspace import WorkspaceError
-from isobench_tui.tui.actions import APP, bindings, steers, tables
+from isobench_tui.tui.actions import APP, allowed, bindings, tables
 from isobench_tui.tui.dialogs.confirm import Confirm
 from isobench_tui.tui.dialogs.page import Page
 from isobench_tui.tui.messages import JobChosen, OpenJob, ShowLog, Steer
@@ -95,8 +95,7 @@ class Board(Screen[None]):
         return self._readonly or not self.snapshot.writable
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Read-only: what steers is neither done nor shown."""
-        return not (self.readonly and steers(APP, action))
+        return allowed(APP, action, readonly=self.readonly)
 
     def tell(self, snapshot: Snapshot) -> None:
         """A new snapshot: every pane gets it, and shows what of it is its own."""

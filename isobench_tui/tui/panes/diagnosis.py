@@ -7,7 +7,7 @@ from typing import ClassVar
 from textual import on
 
 from isobench_tui.report.why import Story
-from isobench_tui.tui.actions import DIAGNOSIS, bindings, steers
+from isobench_tui.tui.actions import DIAGNOSIS, allowed, bindings
 from isobench_tui.tui.messages import ShowLog, Steer
 from isobench_tui.tui.views.diagnosis import lines, place, proven
 from isobench_tui.tui.views.line import Line
@@ -30,9 +30,8 @@ class DiagnosisPane(LazyList[Story]):
         return lines(found, width)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Read-only: what steers is neither done nor shown."""
         readonly = self._readonly or (self._snapshot is not None and not self._snapshot.writable)
-        return not (readonly and steers(DIAGNOSIS, action))
+        return allowed(DIAGNOSIS, action, readonly=readonly)
 
     def action_log(self) -> None:
         """The line of the newest diagnosis; without one, the newest attempt's log."""

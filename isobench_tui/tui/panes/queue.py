@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Static
 
-from isobench_tui.tui.actions import QUEUE, bindings, steers
+from isobench_tui.tui.actions import QUEUE, allowed, bindings
 from isobench_tui.tui.dialogs.prompt import Prompt
 from isobench_tui.tui.messages import JobChosen, OpenJob, Steer
 from isobench_tui.tui.snapshot import Clock, Job, Snapshot
@@ -59,9 +59,8 @@ class QueuePane(Vertical):
         return self._snapshot.jobs if self._snapshot else ()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Read-only: what steers is neither done nor shown."""
         readonly = self._readonly or (self._snapshot is not None and not self._snapshot.writable)
-        return not (readonly and steers(QUEUE, action))
+        return allowed(QUEUE, action, readonly=readonly)
 
     def choose(self, job: str) -> None:
         """Put the cursor on a job, also on one that the filter left out."""
