@@ -4,13 +4,15 @@
 
 The export is timed from the start of `isobench export` to its end, in each format; beside it the same in a workspace
 of 2,000 attempts. A slice is what a dashboard reads again when one attempt has changed: the running attempts, the
-newest events, a job's attempts, the tally of the campaign, and the whole queue, each alone, by the reader that the
-dashboard uses. The bars hold for the JSON export and for the slowest slice.
+newest events, a job's attempts, the tally of the campaign, the means of the phases, and the queue: when one job has
+changed, and when one was moved to the front. Each alone, by the reader that the dashboard uses. The bars hold for the
+JSON export and for the slowest slice. Beside them the whole queue, which a dashboard reads once, at its start.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sqlite3
 import statistics
 import subprocess
@@ -18,14 +20,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bars import Bar, print_table, settle, spread
 from history import fill, multiply
 
-from isobench_tui.store import db, events, query
+from isobench_tui.store import attempts, db, events, query, queue
 from isobench_tui.store.workspace import Workspace
 from isobench_tui.tui import reading
+from isobench_tui.tui.jobs import Jobs
 
 FEW, TIMES = 2_000, 50
 EXPORT_S, SLICE_MS = 5.0, 50.0
@@ -36,7 +40,11 @@ SLICES: dict[str, Callable[[sqlite3.Connection, str], object]] = {
     "newest events": lambda connection, _: events.since(connection, events.last_id(connection) - NEWEST, NEWEST),
     "attempts of a job": query.attempts,
     "tally": lambda connection, _: query.tally(connection, "history"),
-    "the queue": lambda connection, _: reading.jobs(connection, "history"),
+    "means of the phases": lambda connection, _: reading.means(connection),
+}
+WRITES: dict[str, Callable[[sqlite3.Connection, str], object]] = {
+    "the queue, one job changed": lambda connection, job: attempts.update(connection, f"{job}-1", phase="measure"),
+    "the queue, one job moved": queue.to_front,
 }
 
 
@@ -61,17 +69,32 @@ def export(workspace: Workspace, fmt: str, out: Path) -> float:
 
 def slices(workspace: Workspace, runs: int) -> dict[str, list[float]]:
     """Milliseconds of every slice, in turn, once each before it counts."""
-    connection = db.open_store(workspace)
-    (job,) = connection.execute("SELECT job_id FROM attempts ORDER BY id DESC LIMIT 1").fetchone()
-    took: dict[str, list[float]] = {name: [] for name in SLICES}
-    for run in range(runs + 1):
-        for name, read in SLICES.items():
-            start = time.perf_counter()
-            read(connection, job)
-            if run:
-                took[name].append(1000 * (time.perf_counter() - start))
-    connection.close()
-    return took
+    took: dict[str, list[float]] = {name: [] for name in (*SLICES, *WRITES)}
+    with contextlib.closing(db.open_store(workspace)) as connection:
+        (job,) = connection.execute("SELECT job_id FROM attempts ORDER BY id DESC LIMIT 1").fetchone()
+        jobs = Jobs()
+        jobs.read(connection)
+        for _ in range(runs + 1):
+            for name, read in SLICES.items():
+                took[name].append(timed(partial(read, connection, job)))
+            for name, write in WRITES.items():
+                with db.transaction(connection):
+                    write(connection, job)
+                took[name].append(timed(partial(jobs.read, connection)))
+    return {name: values[1:] for name, values in took.items()}
+
+
+def first_reads(workspace: Workspace, runs: int) -> list[float]:
+    """Milliseconds until a dashboard that starts has the whole queue."""
+    with contextlib.closing(db.open_store(workspace)) as connection:
+        return [timed(lambda: Jobs().read(connection)) for _ in range(runs)]
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Milliseconds that it takes."""
+    start = time.perf_counter()
+    work()
+    return 1000 * (time.perf_counter() - start)
 
 
 def main() -> int:
@@ -91,6 +114,8 @@ def main() -> int:
                     took.setdefault(name, []).append(1000 * export(workspace, fmt, Path(folder) / "out"))
         read = slices(sides[TIMES], 3 * runs)
         took |= {f"{name}, {whole}": values for name, values in read.items()}
+        for times, workspace in sides.items():
+            took[f"the whole queue, {FEW * times:,} attempts"] = first_reads(workspace, runs)
     print(f"Python {sys.version.split()[0]}; milliseconds")
     print_table(("what", "runs", "median", "least", "most"), [(name, *spread(took[name])) for name in took])
     return settle(

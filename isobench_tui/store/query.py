@@ -110,18 +110,16 @@ def open_attempts(connection: sqlite3.Connection) -> list[sqlite3.Row]:
     return connection.execute(
         "SELECT a.*, j.arm, j.agent, j.repeat, t.commit_sha, c.name AS campaign FROM attempts a "
         "JOIN jobs j ON j.id = a.job_id JOIN tasks t ON t.id = j.task_id JOIN campaigns c ON c.id = j.campaign_id "
-        "WHERE a.state = 'open' ORDER BY a.lane"
+        "WHERE a.state = 'open' AND a.state != 'closed' ORDER BY a.lane"  # as the index has it
     ).fetchall()
 
 
 def tally(connection: sqlite3.Connection, campaign: str | None = None) -> Tally:
     """Jobs of one campaign, or of all, counted by what became of them."""
-    query = (
-        "SELECT j.state, j.outcome, j.valid, count(*) AS n FROM jobs j JOIN campaigns c ON c.id = j.campaign_id "
-        "WHERE ? IS NULL OR c.name = ? GROUP BY 1, 2, 3"
-    )
+    only = "" if campaign is None else "WHERE campaign_id = (SELECT id FROM campaigns WHERE name = ?) "
+    query = f"SELECT state, outcome, valid, count(*) AS n FROM jobs {only}GROUP BY campaign_id, state, outcome, valid"
     counts: dict[str, int] = {}
-    for row in connection.execute(query, (campaign, campaign)):
+    for row in connection.execute(query, () if campaign is None else (campaign,)):
         key = row["state"]
         if key == "done":
             key = "failed" if row["outcome"] != "success" else "valid" if row["valid"] else "invalid"
@@ -209,19 +207,11 @@ def phases(connection: sqlite3.Connection, attempt: str) -> list[tuple[str, str,
 def phase_sums(connection: sqlite3.Connection) -> list[tuple[str, str, float, int]]:
     """(mode, phase, seconds in all, how often) of phases that ended well, of the newest 2,000 attempts."""
     rows = connection.execute(
-        "SELECT t.mode, p.phase, sum(p.seconds), count(*) FROM (SELECT id, job_id FROM attempts ORDER BY started_at "
+        "SELECT t.mode, p.phase, sum(p.seconds), count(*) FROM (SELECT id, job_id FROM attempts ORDER BY rowid "
         "DESC LIMIT 2000) a JOIN phases p ON p.attempt_id = a.id JOIN jobs j ON j.id = a.job_id "
         "JOIN tasks t ON t.id = j.task_id WHERE p.outcome = 'ok' AND p.seconds IS NOT NULL GROUP BY 1, 2"
     )
     return [tuple(row) for row in rows]
-
-
-def flags_by_attempt(connection: sqlite3.Connection) -> dict[str, list[tuple[str, str]]]:
-    """Attempt -> (name, effect) of its flags."""
-    found: dict[str, list[tuple[str, str]]] = {}
-    for attempt, name, effect in connection.execute("SELECT attempt_id, name, effect FROM flags ORDER BY name"):
-        found.setdefault(attempt, []).append((name, effect))
-    return found
 
 
 def tally_json(found: Tally) -> dict[str, int]:

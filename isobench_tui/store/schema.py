@@ -8,7 +8,7 @@ from __future__ import annotations
 _TABLES = """
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
-    value                       -- counters jobs, attempts, events, live; uuid; pause; breaker
+    value                       -- counters jobs, attempts, events, live, marks, order; uuid; pause; breaker
 ) WITHOUT ROWID;
 CREATE TABLE campaigns (
     id           INTEGER PRIMARY KEY,
@@ -249,7 +249,66 @@ ALTER TABLE images ADD COLUMN layers TEXT;
 ALTER TABLE tasks ADD COLUMN blocked TEXT;
 """
 
-MIGRATIONS: tuple[str, ...] = (_TABLES + _counters() + _triggers(), _SIBLINGS, _SAMPLES, _SIBLING_FLAGS, _ROOM)
+_BUT_REV = "campaign_id, commit_sha, parent_sha, model, mode, fingerprint, workload, blocked"
+"""The columns of `tasks` but `rev`."""
+_BUT_POSITION = (
+    "id, identity, campaign_id, task_id, arm, agent, repeat, state, reason, outcome, valid, failure, image, spec, "
+    "patch, counted, interruptions, created_at, ended_at"
+)
+"""The columns of `jobs` but `position`."""
+_OF_JOB = "id = (SELECT task_id FROM jobs WHERE id = {row}.job_id)"
+_OF_ATTEMPT = "id = (SELECT j.task_id FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.id = {row}.attempt_id)"
+_MARKED = (
+    ("campaigns", " OF name, simulated", "", "campaign_id = {row}.id"),
+    ("tasks", f" OF {_BUT_REV}", "", "id = {row}.id"),
+    ("jobs", f" OF {_BUT_POSITION}", "", "id = {row}.task_id"),
+    ("attempts", "", "", _OF_JOB),
+    ("metrics", "", " WHEN {row}.trial = -1", _OF_ATTEMPT),
+    ("diagnoses", "", "", _OF_ATTEMPT),
+    ("flags", "", "", _OF_ATTEMPT),
+)
+"""(table, columns whose update counts, rows that count, the tasks that a change of such a row marks)."""
+
+
+def _mark(table: str, verb: str, columns: str, rows: str, tasks: str) -> str:
+    row, of = "OLD" if verb == "DELETE" else "NEW", columns if verb == "UPDATE" else ""
+    return (
+        f"CREATE TRIGGER {table}_{verb.lower()}_mark AFTER {verb}{of} ON {table}{rows.format(row=row)} BEGIN "
+        "UPDATE meta SET value = value + 1 WHERE key = 'marks'; "
+        "UPDATE tasks SET rev = (SELECT value FROM meta WHERE key = 'marks') "
+        f"WHERE {tasks.format(row=row)}; END;\n"
+    )
+
+
+# tasks.rev: what the counter `marks` was when anything of the task was written last. Positions of its jobs are none
+# of it, they move the counter `order`: a job that goes behind its task shifts all that stand behind. A new `rev`
+# moves no other counter. jobs_order and jobs_tally have all that an order and a tally need
+_CHANGES = f"""
+ALTER TABLE tasks ADD COLUMN rev INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX tasks_rev ON tasks (rev);
+CREATE INDEX jobs_order ON jobs (campaign_id, position, id);
+CREATE INDEX jobs_tally ON jobs (campaign_id, state, outcome, valid);
+INSERT INTO meta VALUES ('marks', 0);
+INSERT INTO meta VALUES ('order', 0);
+DROP TRIGGER tasks_update_rev;
+CREATE TRIGGER tasks_update_rev AFTER UPDATE OF {_BUT_REV} ON tasks BEGIN
+UPDATE meta SET value = value + 1 WHERE key = 'jobs'; END;
+CREATE TRIGGER jobs_insert_order AFTER INSERT ON jobs BEGIN
+UPDATE meta SET value = value + 1 WHERE key = 'order'; END;
+CREATE TRIGGER jobs_delete_order AFTER DELETE ON jobs BEGIN
+UPDATE meta SET value = value + 1 WHERE key = 'order'; END;
+CREATE TRIGGER jobs_update_order AFTER UPDATE OF position ON jobs WHEN NEW.position != OLD.position BEGIN
+UPDATE meta SET value = value + 1 WHERE key = 'order'; END;
+""" + "".join(_mark(table, verb, *about) for table, *about in _MARKED for verb in ("INSERT", "UPDATE", "DELETE"))
+
+MIGRATIONS: tuple[str, ...] = (
+    _TABLES + _counters() + _triggers(),
+    _SIBLINGS,
+    _SAMPLES,
+    _SIBLING_FLAGS,
+    _ROOM,
+    _CHANGES,
+)
 """Script n takes a database from version n to n + 1."""
 
 VERSION = len(MIGRATIONS)

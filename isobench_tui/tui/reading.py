@@ -6,15 +6,14 @@ import sqlite3
 import time
 from dataclasses import dataclass, field, replace
 
-from isobench_tui.results.metrics import HEADLINE, describe
 from isobench_tui.store import db, events, live, query, samples
 from isobench_tui.store.clock import seconds
 from isobench_tui.store.workspace import Workspace
+from isobench_tui.tui.jobs import Jobs
 from isobench_tui.tui.snapshot import (
     Campaign,
     Clock,
     Event,
-    Job,
     Machine,
     Means,
     Pause,
@@ -47,10 +46,14 @@ class Reading:
     _jobs_at: float = 0.0
     _means_at: float = 0.0
     _jobs_of: tuple[int, int] = (-1, -1)
+    _jobs: Jobs = field(init=False)
     _event: int = 0
     _version: int = -1
     _alive_at: float = 0.0
     _dirty: bool = field(default=False)
+
+    def __post_init__(self) -> None:
+        self._jobs = Jobs(self.campaign)
 
     @property
     def started(self) -> bool:
@@ -105,7 +108,7 @@ class Reading:
         return replace(
             new,
             campaigns=campaigns(self.connection, self.campaign),
-            jobs=jobs(self.connection, self.campaign),
+            jobs=self._jobs.read(self.connection),
         )
 
     def _news(self, *, first: bool) -> tuple[Event, ...]:
@@ -155,69 +158,6 @@ def campaigns(connection: sqlite3.Connection, only: str | None) -> tuple[Campaig
         for row in query.campaigns(connection)
         if only in (None, row["name"])
     )
-
-
-def jobs(connection: sqlite3.Connection, campaign: str | None) -> tuple[Job, ...]:
-    """The queue, in its order, with headline metrics, speedups and flags."""
-    values = query.metric_of_mode(connection, HEADLINE, campaign)
-    raised = query.flags_by_attempt(connection)
-    return with_speedups(
-        tuple(
-            _job(row, values.get(row["id"]), raised.get(row["attempt"] or "", ()))
-            for row in query.jobs(connection, campaign)
-        )
-    )
-
-
-def _job(
-    row: sqlite3.Row, value: sqlite3.Row | None, raised: tuple[tuple[str, str], ...] | list[tuple[str, str]]
-) -> Job:
-    over = row["state"] == "done"
-    return Job(
-        id=row["id"],
-        campaign=row["campaign"],
-        task=row["task_id"],
-        commit=row["commit_sha"],
-        parent=row["parent_sha"],
-        arm=row["arm"],
-        agent=row["agent"],
-        repeat=row["repeat"] + 1,
-        mode=row["mode"],
-        model=row["model_used"] or row["model"],
-        state=row["state"],
-        outcome=row["outcome"],
-        valid=None if row["valid"] is None else bool(row["valid"]),
-        failure=row["failure"] or "",
-        reason=row["reason"] or (row["why"] if over else "") or "",
-        attempt=row["attempt"],
-        phase=row["phase"],
-        stopping=row["stop"] is not None and row["attempt_state"] == "open",
-        started_at=row["started_at"],
-        ended_at=row["attempt_ended_at"],
-        simulated=bool(row["simulated"]),
-        value=value["value"] if value else None,
-        unit=value["unit"] if value else "",
-        metric=value["name"] if value else "",
-        flags=tuple(name for name, _ in raised),
-        invalidating=frozenset(name for name, effect in raised if effect == "invalidates"),
-    )
-
-
-def with_speedups(found: tuple[Job, ...]) -> tuple[Job, ...]:
-    """Each valid job beside the mean of its task's valid baselines: a first look; Compare has the intervals."""
-    base: dict[int, list[float]] = {}
-    for job in found:
-        if job.arm == "baseline" and job.valid and job.value:
-            base.setdefault(job.task, []).append(job.value)
-    return tuple(replace(job, speedup=_speedup(job, base.get(job.task, []))) for job in found)
-
-
-def _speedup(job: Job, base: list[float]) -> float | None:
-    known = describe(job.metric)
-    if job.arm == "baseline" or not job.valid or not job.value or not base or known is None:
-        return None
-    mean = sum(base) / len(base)
-    return job.value / mean if known[1] == "higher" else mean / job.value
 
 
 def running(connection: sqlite3.Connection) -> tuple[Running, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from isobench_tui.store.live import LiveForecast, LiveMachine, LiveModel, LivePhase, LivePull
 from isobench_tui.store.query import Revisions, Tally
@@ -61,9 +61,8 @@ class Campaign:
     submitted_at: str
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One row of the queue with what its newest attempt and its result say."""
+class Job(NamedTuple):
+    """One row of the queue with what its newest attempt and its result say. A tuple: there may be very many."""
 
     id: str
     campaign: str
