@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench import A, Bench, bench_at, task, until
+from bench import A, B, Bench, bench_at, task, until
 from dockerd import eventually
 
 from isobench_tui.runner import watchdog
@@ -87,4 +87,19 @@ def test_a_runner_that_was_stopped_for_a_while(bench: Bench) -> None:
     assert bench.rows("SELECT outcome, valid FROM jobs WHERE state = 'done'") == [{"outcome": "success", "valid": 1}]
     assert len(bench.rows("SELECT id FROM attempts")) == 1
     assert any("stood still for 1" in text for text in told(bench))
+    bench.assert_nothing_left()
+
+
+def test_time_for_which_the_runner_stood_still_is_no_phases(bench: Bench) -> None:
+    """A runner that is stopped for longer than the deadline of the phase it is in: nothing is late."""
+    stops = ("start", "collect", "cleanup")
+    bench.submit(bench.write(task(B), name="stops", timeouts="\n".join(f"{phase} = '4s'" for phase in stops)))
+    runner = bench.runner(",".join(f"{phase}:stop@2" for phase in stops))  # the second job's
+    for _ in stops:
+        until(lambda: "State:\tT" in Path(f"/proc/{runner.pid}/status").read_text(), "it has stopped")
+        time.sleep(6)  # the gap itself is what is tested
+        runner.send_signal(signal.SIGCONT)
+    assert runner.wait(60) == 0, bench.log()
+    assert {row["outcome"] for row in bench.rows("SELECT outcome FROM phases")} == {"ok"}
+    assert bench.rows("SELECT outcome, counts FROM attempts") == [{"outcome": "success", "counts": 1}] * 2
     bench.assert_nothing_left()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -13,7 +12,7 @@ from typing import TypeVar
 from isobench_tui.campaign.models import JobSpec, Lane, Settings
 from isobench_tui.engine.base import DiskFull, EngineError, Exit, Handle, ImageInfo, NameTaken
 from isobench_tui.engine.job import JOB_FILE, PATCH_FILE
-from isobench_tui.runner import blocks, breaker, collect, faults, jobfile, keep, models, preflight, room
+from isobench_tui.runner import blocks, breaker, collect, deadline, faults, jobfile, keep, models, preflight, room
 from isobench_tui.runner.follow import Follower
 from isobench_tui.runner.monitors import gate
 from isobench_tui.runner.monitors.window import GpuWindow
@@ -119,7 +118,7 @@ class Attempt:
         tries = 0
         while True:
             try:
-                async with asyncio.timeout(settings.timeouts.cleanup):
+                async with deadline.under(settings.timeouts.cleanup):
                     await faults.point("cleanup")
                     await self._remove_all()
                     await self._memory_back()
@@ -257,7 +256,7 @@ class Attempt:
             facts.exit = await self._stop_driver(self.handle)
         await self.services.writer.run(attempts.start_phase, self.id, "collect", settings.timeouts.collect, now())
         try:
-            async with asyncio.timeout(settings.timeouts.collect):
+            async with deadline.under(settings.timeouts.collect):
                 await faults.point("collect")
                 ending = await collect.gather(self.services, self.order, self.run_dir, self.handle, facts)
         except TimeoutError:
@@ -287,11 +286,11 @@ class Attempt:
             if handle.attempt == self.id:
                 await engine.remove(handle)
 
-    _deadline: asyncio.Timeout | None = None
+    _deadline: deadline.Deadline | None = None
 
     def _extend(self, seconds: float) -> None:
         if self._deadline is not None:
-            self._deadline.reschedule(asyncio.get_running_loop().time() + seconds)
+            self._deadline.extend(seconds)
 
     async def _phase(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
         """Run one phase on the host under its deadline. Raises Stopped, PhaseTimeout or what the work raises."""
@@ -300,24 +299,22 @@ class Attempt:
         working = asyncio.ensure_future(_after(faults.point(name), work))
         stopping = asyncio.create_task(self.stop.wait())
         outcome, detail = "cancelled", ""
-        began, waited = time.monotonic(), self.services.writer.waited
+        waited = self.services.writer.waited
         try:
-            async with asyncio.timeout(seconds) as self._deadline:
-                await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
+            with contextlib.suppress(TimeoutError):
+                async with deadline.under(seconds) as self._deadline:
+                    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                result = working.result()
+                outcome = "ok"
+                return result
+            if self.stop.is_set():
                 raise Stopped
-            result = working.result()
-            outcome = "ok"
-            return result
-        except TimeoutError:
-            if working.done() or time.monotonic() - began < seconds:
-                raise
             if self.services.writer.waited > waited:
-                outcome, detail = "failed", f"{self.services.workspace.root} was full"
-                raise DiskFull(f"{detail} for too long a part of the phase {name}") from None
+                raise DiskFull(f"{self.services.workspace.root} was full for too long a part of the phase {name}")
             outcome = "timed_out"
-            raise PhaseTimeout(name, seconds) from None
-        except Stopped:
+            raise PhaseTimeout(name, seconds)
+        except (Stopped, PhaseTimeout):
             raise
         except Exception as error:
             outcome, detail = "failed", str(error)

@@ -1,7 +1,7 @@
 """Named points at which tests kill or hang the runner: `ISOBENCH_FAULTS=image:kill,durable-commit:kill@3`.
 
-`kill` is SIGKILL, `hang` never goes on, `hang-once` only the first time does not; `@n` means the n-th time that the
-point is passed. Unset, which is always so outside tests, a point costs one dictionary look-up.
+`kill` is SIGKILL, `stop` SIGSTOP, `hang` never goes on, `hang-once` only the first time does not; `@n` means the n-th
+time that the point is passed. Unset, which is always so outside tests, a point costs one dictionary look-up.
 """
 
 from __future__ import annotations
@@ -34,12 +34,14 @@ def hit(name: str) -> None:
 
 
 async def point(name: str) -> None:
-    """Die by SIGKILL, or never return, if the environment says so of this point."""
+    """Die by SIGKILL, stand still, or never return, if the environment says so of this point."""
     if name not in _FAULTS:
         return
     match _due(name):
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)
+        case "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
         case "hang":
             await asyncio.Event().wait()
         case "hang-once":
