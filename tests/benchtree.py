@@ -3,12 +3,15 @@ r"""A tree of a few files that speaks vLLM's command lines; what it does is the 
 GATE  the client writes GATE.reached, then waits for the file GATE;  SAY  the client prints it first;
 FAKE  what goes wrong: fail, flood (a log over its cap), leak, hang, silent, server-hang, server-crash, no-metrics,
       escape, escape-alone, and hostile-events, hostile-replaced, hostile-removed:
-      what becomes of its run directory, where VICTIM is a file outside.
+      what becomes of its run directory, where VICTIM is a file outside;
+STRAYS  a folder: what server and client leave there, and in the process table, is in strays.py.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+
+from strays import PROGRAM
 
 _COMMON = r'''"""SIMULATED. Shared by the client and the server."""
 import os, sys, time
@@ -26,6 +29,12 @@ def gate():
         open(path + ".reached", "w").close()
         while not os.path.exists(path):
             time.sleep(0.02)
+
+
+if os.environ.get("STRAYS"):
+    from vllm.strays import leave
+
+    leave(os.environ["STRAYS"], "server" if "api_server" in " ".join(sys.orig_argv) else "client")
 '''
 
 _HOSTILE = r'''"""SIMULATED: what measured code could do to its run directory."""
@@ -157,6 +166,7 @@ FILES = {
     "vllm/version.py": '__version__ = "0.5.3"\n',
     "vllm/fake.py": _COMMON,
     "vllm/hostile.py": _HOSTILE,
+    "vllm/strays.py": PROGRAM,
     "vllm/engine.py": "RATE = 100\n",
     "vllm/entrypoints/__init__.py": "",
     "vllm/entrypoints/openai/__init__.py": "",

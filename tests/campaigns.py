@@ -1,6 +1,7 @@
 """Real campaigns in real containers: images of the demo tree in a registry, a workspace, the command line.
 
-The tree gets one more file: a `sitecustomize` that lets a test hold the server or the client where it wants them.
+The tree gets a `sitecustomize` that lets a test hold the server or the client where it wants them, and strays.py:
+what they leave behind where STRAYS names a folder.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import docker.errors
 import pytest
 from dockerd import Host, Registry, until
 from proxy import Proxy
+from strays import PROGRAM
 
 from isobench_tui.store import db
 from isobench_tui.store.workspace import Workspace
@@ -59,6 +61,10 @@ import hashlib, json, os, sys, time
 program = " ".join(sys.orig_argv[1:4])
 phase = next((name for part, name in (("driver.py", "driver"), ("api_server", "server"), ("cli.main", "measure"),
                                       ("benchmarks/", "measure")) if part in program and "-c" not in program), None)
+if phase in ("server", "measure") and os.environ.get("STRAYS"):
+    from strays import leave
+
+    leave(os.environ["STRAYS"], "server" if phase == "server" else "client")
 if phase and os.path.isdir("/gates"):
     token = os.environ.get("HF_TOKEN")
     told = {"uid": os.getuid(), "token": token and hashlib.sha256(token.encode()).hexdigest()}
@@ -106,6 +112,7 @@ def _tree(patch: str | None) -> dict[str, bytes]:
             diff = (DEMO / "patches" / patch).read_bytes()
             subprocess.run(["patch", "-s", "-p1", "-F0", "-d", str(tree)], input=diff, check=True)
         (tree / "sitecustomize.py").write_text(HOLD)
+        (tree / "strays.py").write_text(PROGRAM)
         return {f"{ROOT}/{path.relative_to(tree)}": path.read_bytes() for path in tree.rglob("*") if path.is_file()}
 
 

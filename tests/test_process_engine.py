@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +18,10 @@ from typing import Any
 import pytest
 from fakevllm import FASTER, Run, make_tree, until
 
-from isobench_tui.engine import procs
+from isobench_tui.engine import process, procs
 from isobench_tui.engine.base import EngineError, Handle, ImageInfo, ImageMissing, LaunchSpec, NameTaken
 from isobench_tui.engine.process import ProcessEngine
-from isobench_tui.engine.record import RECORD, read_record
+from isobench_tui.engine.record import RECORD, Record, read_record, write_record
 
 
 @dataclass
@@ -358,6 +359,33 @@ async def test_a_cancelled_launch_leaves_nothing_that_adopt_does_not_see(place: 
         assert spec.tree is not None
         assert not spec.tree.exists()
         assert not procs.family(spec.attempt)
+
+
+async def test_a_launch_that_is_cancelled_while_it_writes_ends_after_that(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that a thread wrote later would be seen by nobody before the next start."""
+    engine, spec = place.engine(), place.spec()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_disk(record: Record) -> None:
+        begun.set()
+        go_on.wait(60)
+        write_record(record)
+
+    monkeypatch.setattr(process, "write_record", slow_disk)
+    launching = asyncio.create_task(engine.launch(spec))
+    await asyncio.to_thread(begun.wait, 60)
+    launching.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not launching.done()
+    go_on.set()
+    await asyncio.wait({launching})
+    assert launching.cancelled()
+    (handle,) = await engine.adopt("uuid-1", place.runs)
+    assert (handle.attempt, handle.state) == (spec.attempt, "created")
+    await engine.remove(handle)
 
 
 async def test_a_forged_record_deletes_and_kills_nothing(place: Place) -> None:

@@ -192,9 +192,9 @@ class Processes:
         self._children: Dict[int, "subprocess.Popen[bytes]"] = {}
         self._grouped: Set[int] = set()
         self._mark = b"ISOBENCH_ATTEMPT=" + attempt.encode() if engine == "process" else None
-        lock = os.environ.pop("ISOBENCH_LOCK_FD", "")
-        # The locks that guard the GPUs shall live as long as anything that may use them.
-        self._keep = tuple(int(fd) for fd in lock.split(",") if fd)
+        keep = os.environ.pop("ISOBENCH_KEEP_FDS", "")
+        # The locks that guard the GPUs shall live as long as anything that may use them; the last one is a mark.
+        self._keep = tuple(int(fd) for fd in keep.split(",") if fd)
         self._wake, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._stop)

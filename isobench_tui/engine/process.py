@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, ParamSpec, TypeVar
 
 from isobench_tui.campaign.models import cpu_ids
 from isobench_tui.engine import hostlock, procs
@@ -37,6 +37,9 @@ from isobench_tui.engine.base import (
 from isobench_tui.engine.job import DRIVER, JOB_FILE
 from isobench_tui.engine.record import RECORD, Record, claimed_code, read_record, started, write_record
 from isobench_tui.engine.storage import reflinks, usage_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DRIVER_LOG = "driver.log"
 _PASSED = ("PATH", "HOME", "LANG")
@@ -90,15 +93,9 @@ class ProcessEngine:
                 run_dir=str(spec.run_dir.resolve()),
                 tree=str(tree),
             )
-            await asyncio.to_thread(write_record, record)  # before anything that would have to be removed
+            await _whole(write_record, record)  # before anything that would have to be removed
             await self._copy(Path(spec.image.pinned), tree)
-            # A spawn that was cancelled half-way would run unseen: finish it, then be cancelled.
-            spawning = asyncio.ensure_future(asyncio.to_thread(self._spawn, spec, record, fds))
-            try:
-                record = await asyncio.shield(spawning)
-            except asyncio.CancelledError:
-                await asyncio.wait({spawning})
-                raise
+            record = await _whole(self._spawn, spec, record, fds)
         finally:
             for fd in fds:
                 os.close(fd)
@@ -208,8 +205,8 @@ class ProcessEngine:
     async def _copy(self, source: Path, tree: Path) -> None:
         if not await asyncio.to_thread(source.is_dir):
             raise ImageMissing(f"{source}: no such folder")
-        await asyncio.to_thread(_delete, tree)  # half a copy of a runner that died
-        await asyncio.to_thread(lambda: tree.parent.mkdir(mode=0o700, parents=True, exist_ok=True))
+        await _whole(_delete, tree)  # half a copy of a runner that died
+        await _whole(lambda: tree.parent.mkdir(mode=0o700, parents=True, exist_ok=True))
         for how in (["--reflink=auto"], []):
             copying = await asyncio.create_subprocess_exec(
                 "cp",
@@ -238,12 +235,14 @@ class ProcessEngine:
 
     def _spawn(self, spec: LaunchSpec, record: Record, fds: list[int]) -> Record:
         env = {name: os.environ[name] for name in _PASSED if name in os.environ}
-        env.update({procs.MARK: spec.attempt, "ISOBENCH_LOCK_FD": ",".join(map(str, fds))})
+        env[procs.MARK] = spec.attempt
         if spec.gpus:
             # CUDA's own order is by speed; ours is the PCI bus's, as nvidia-smi and NVML count
             env.update(CUDA_VISIBLE_DEVICES=",".join(spec.gpus), CUDA_DEVICE_ORDER="PCI_BUS_ID")
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         log = os.open(spec.run_dir / DRIVER_LOG, flags, 0o600)
+        kept = [*fds, procs.mark_file(spec.attempt)]
+        env["ISOBENCH_KEEP_FDS"] = ",".join(map(str, kept))
         try:
             child = subprocess.Popen(
                 [sys.executable, "-I", "-u", str(DRIVER), str(Path(record.run_dir) / JOB_FILE)],
@@ -253,12 +252,13 @@ class ProcessEngine:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                pass_fds=fds,
+                pass_fds=kept,
             )
         except OSError as error:
             raise EngineError(f"the driver cannot be started: {error}") from error
         finally:
             os.close(log)
+            os.close(kept[-1])
         if spec.cpuset:
             # right after the spawn, long before the driver has children, which inherit it
             try:
@@ -333,6 +333,16 @@ class ProcessEngine:
                 record = Record(attempt=attempt, name="", workspace=workspace, run_dir=str(run_dir), tree="")
                 found[attempt] = started(record, pid).handle("running")
         return list(found.values())
+
+
+async def _whole(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """`work` in a thread; who is cancelled meanwhile leaves when it is done, because a thread would go on unseen."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise
 
 
 def _settle(ended: asyncio.Future[None]) -> None:

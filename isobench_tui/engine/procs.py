@@ -1,4 +1,7 @@
-"""Linux processes by their marks: every process of an attempt carries ISOBENCH_ATTEMPT in its environment."""
+"""Linux processes by their marks: every process of an attempt carries ISOBENCH_ATTEMPT in its environment.
+
+They also inherit a file without a path that is named after it: so those that cleared their environment are found.
+"""
 
 from __future__ import annotations
 
@@ -88,15 +91,35 @@ def marked() -> dict[int, str]:
     return found
 
 
+def mark_file(attempt: str) -> int:
+    """A descriptor for the processes of an attempt to inherit: whoever has it open is one of them."""
+    return os.memfd_create(_file_name(attempt))
+
+
+def _file_name(attempt: str) -> str:
+    return f"isobench-{attempt}"
+
+
+def _has_file(pid: int, attempt: str) -> bool:
+    """Whether a process has the attempt's file open."""
+    wanted = f"/memfd:{_file_name(attempt)} (deleted)"
+    with contextlib.suppress(OSError):  # it is gone, or another user's
+        for entry in (_PROC / str(pid) / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                if str(entry.readlink()) == wanted:
+                    return True
+    return False
+
+
 def family(attempt: str) -> set[int]:
-    """The processes that carry an attempt's mark and all that descend from them; never the caller."""
+    """The processes that carry an attempt's mark or file, and all that descend from them; never the caller."""
     parents = {}
     for entry in _PROC.iterdir():
         if entry.name.isdigit():
             found = _stat(int(entry.name))
             if found is not None and found[0] not in _ENDED:
                 parents[int(entry.name)] = found[1]
-    mine = {pid for pid in parents if environment(pid).get(MARK) == attempt}
+    mine = {pid for pid in parents if environment(pid).get(MARK) == attempt or _has_file(pid, attempt)}
     more = mine
     while more:
         more = {pid for pid, parent in parents.items() if parent in mine} - mine
