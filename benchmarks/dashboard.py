@@ -6,13 +6,15 @@
    turn with it a short campaign, and Textual with one label, of which nothing is ours.
 2. Refresh: how late the event loop is while phases start and end twice a second among 10,000 attempts; in turn with
    it Textual with one label.
-3. Bytes a second to the terminal: with nothing going on, and while a job is measured.
+3. Flood: the same, and bytes a second to the terminal, while the log that is followed grows by 10,000 lines a second.
+4. Bytes a second to the terminal: with nothing going on, and while a job is measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import statistics
@@ -20,10 +22,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from bars import Bar, print_table, settle, spread
+from dashboard_log import RATE, lines
 from dashboard_probe import READY, WARM_S
 from history import fill
 
@@ -38,9 +42,10 @@ from bench import A, bench_at, task  # noqa: E402
 from terminal import Terminal  # noqa: E402
 
 ATTEMPTS, FEW = 10_000, 30
-PAINT_MS, LAG_MS, IDLE_B_S = 400, 50, 1000
+PAINT_MS, LAG_MS, FLOOD_KB_S, IDLE_B_S = 400, 50, 200, 1000
 WRITES_S = 2.0
 """Writes a second: as often as the runner writes while it measures."""
+FLOOD_STEPS_S = 50
 SETTLE_S = 8.0
 """Until the first screen is whole and its notices, which stay for 6 s, are gone."""
 Side = tuple[list[str], dict[str, str], bytes]
@@ -100,40 +105,72 @@ def paints(sides: dict[str, Side], runs: int) -> dict[str, list[float]]:
     return took
 
 
-class Moving(threading.Thread):
-    """A runner's writes: a phase of an open attempt starts, ends, starts again."""
+class Busy(threading.Thread):
+    """Does something so many times a second, beside what is measured."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, times_s: float, what: Callable[[], object]) -> None:
         super().__init__(daemon=True)
-        self._workspace = workspace
-        self.stopped = threading.Event()
-        self.written = 0
+        self._times_s, self._what = times_s, what
+        self._stopped = threading.Event()
+
+    def __enter__(self) -> None:
+        self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self.join()
 
     def run(self) -> None:
-        with contextlib.closing(db.open_store(self._workspace)) as connection:
+        while not self._stopped.wait(1 / self._times_s):
+            self._what()
+
+
+@contextlib.contextmanager
+def moving(workspace: Workspace) -> Iterator[None]:
+    """A runner's writes: a phase of an open attempt starts, ends, starts again."""
+    with contextlib.closing(db.open_store(workspace)) as connection:
+        with db.transaction(connection):
+            job = connection.execute("SELECT * FROM jobs WHERE state = 'queued' ORDER BY position").fetchone()
+            attempt = attempts.open_attempt(connection, job, 0, "isobench-cpu")
+        written = itertools.count()
+
+        def write() -> None:
             with db.transaction(connection):
-                job = connection.execute("SELECT * FROM jobs WHERE state = 'queued' ORDER BY position").fetchone()
-                attempt = attempts.open_attempt(connection, job, 0, "isobench-cpu")
-            while not self.stopped.wait(1 / WRITES_S):
-                with db.transaction(connection):
-                    if self.written % 2:
-                        attempts.end_phase(connection, attempt, "measure", "ok")
-                    else:
-                        attempts.start_phase(connection, attempt, "measure", 60.0, now())
-                    phase = live.LivePhase(phase="measure", since=now(), deadline_s=60.0)
-                    live.put(connection, f"phase/{attempt}", phase, attempt)
-                self.written += 1
+                if next(written) % 2:
+                    attempts.end_phase(connection, attempt, "measure", "ok")
+                else:
+                    attempts.start_phase(connection, attempt, "measure", 60.0, now())
+                phase = live.LivePhase(phase="measure", since=now(), deadline_s=60.0)
+                live.put(connection, f"phase/{attempt}", phase, attempt)
+
+        with Busy(WRITES_S, write):
+            yield
 
 
-def lag(folder: Path, what: str, seconds: float) -> list[float]:
-    """Lateness of an event loop in milliseconds, on a terminal that always reads."""
-    out = folder / "lag.json"
+@dataclass(frozen=True)
+class Load:
+    """What a dashboard, or what stands for one, does while it is open."""
+
+    late: list[float]
+    """Of its event loop, milliseconds."""
+    cpu_percent: float
+    """Of one core."""
+    bytes_s: float
+    """To the terminal."""
+
+
+def load(folder: Path, what: str, seconds: float) -> Load:
+    """On a terminal that always reads; `what` is a workspace, or `bare`."""
+    out = folder / "probe.json"
     out.unlink(missing_ok=True)
     argv = [sys.executable, str(HERE / "dashboard_probe.py"), str(out), str(seconds), what]
     with opened((argv, environment(folder), b"")) as terminal:
-        terminal.ends(seconds=WARM_S + seconds + 60)
-    found: list[float] = json.loads(out.read_text())
-    return found
+        warm = time.monotonic() + WARM_S
+        terminal.until(lambda: time.monotonic() > warm, "it is warm")
+        before = len(terminal.raw)
+        terminal.ends(seconds=seconds + 60)
+        found = json.loads(out.read_text())
+        return Load(found["late"], found["cpu_percent"], (len(terminal.raw) - before) / seconds)
 
 
 def rate(side: Side, seconds: float) -> float:
@@ -147,27 +184,39 @@ def rate(side: Side, seconds: float) -> float:
         return (len(terminal.raw) - before) / (time.monotonic() - start)
 
 
-def measuring(folder: Path, seconds: float) -> float:
-    """Bytes a second while the runner measures a job."""
+def measuring(folder: Path, seconds: float) -> tuple[float, Load]:
+    """While the runner measures a job: bytes a second, and the load while its log is flooded."""
     (folder / "bench").mkdir()
     with bench_at(folder / "bench") as bench:
         gate = bench.gate()
         bench.cli("run", bench.write(task(A, GATE=str(gate)), timeouts='measure = "10m"'), "--detach")
         bench.reached(gate)
         argv, environ, _ = attach(folder, bench.workspace)
-        return rate((argv, environ, b"measure"), seconds)  # the row of what runs is in several styles
+        calm = rate((argv, environ, b"measure"), seconds)  # the row of what runs is in several styles
+        (row,) = bench.rows("SELECT id FROM attempts")
+        written = itertools.count(0, RATE // FLOOD_STEPS_S)
+        with (bench.workspace.run_dir(row["id"]) / "client-00.log").open("ab", buffering=0) as log:
+            flood = Busy(FLOOD_STEPS_S, lambda: log.write(lines(next(written), RATE // FLOOD_STEPS_S)))
+            with flood:
+                return calm, load(folder, str(bench.workspace.root), seconds)
 
 
 def p99(values: list[float]) -> float:
     return statistics.quantiles(values, n=100, method="inclusive")[98]
 
 
-def show(took: dict[str, list[float]], lags: dict[str, list[float]], rates: dict[str, float]) -> None:
+def show(took: dict[str, list[float]], loads: dict[str, Load], rates: dict[str, float]) -> None:
     """The three tables."""
     print_table(("first paint, ms", "runs", "median", "least", "most"), [(n, *spread(v)) for n, v in took.items()])
     print()
-    late = [(n, *(f"{x:.1f}" for x in (statistics.median(v), p99(v), max(v)))) for n, v in lags.items()]
-    print_table(("event loop is late by, ms", "median", "p99", "most"), late)
+    late = [
+        (
+            name, *(f"{x:.1f}" for x in (statistics.median(one.late), p99(one.late), max(one.late))),
+            f"{one.cpu_percent:.0f}", f"{one.bytes_s:.0f}",
+        )
+        for name, one in loads.items()
+    ]  # fmt: skip
+    print_table(("event loop is late by, ms", "median", "p99", "most", "CPU %", "bytes/s"), late)
     print()
     print_table(("to the terminal", "bytes/s"), [(name, f"{value:.0f}") for name, value in rates.items()])
 
@@ -182,21 +231,22 @@ def main() -> int:
         spaces = {count: Workspace(folder / str(count)) for count in (FEW, ATTEMPTS)}
         for count, workspace in spaces.items():
             fill(workspace, count).close()
+        many = spaces[ATTEMPTS]
         sides = {"Textual, one label": bare(folder)}
         sides |= {f"isobench attach, {count} attempts": attach(folder, spaces[count]) for count in spaces}
         took = paints(sides, runs)
-        lags = {"Textual, one label": lag(folder, "bare", seconds)}
-        moving = Moving(spaces[ATTEMPTS])
-        moving.start()
-        lags["dashboard, store moves"] = lag(folder, str(spaces[ATTEMPTS].root), seconds)
-        moving.stopped.set()
-        moving.join()
-        rates = {"nothing goes on": rate(attach(folder, spaces[ATTEMPTS]), seconds)}
-        rates["a job is measured"] = measuring(folder, seconds)
-    show(took, lags, rates)
+        rates = {"nothing goes on": rate(attach(folder, many), seconds)}
+        loads = {"Textual, one label": load(folder, "bare", seconds)}
+        with moving(many):
+            loads["dashboard, store moves"] = moves = load(folder, str(many.root), seconds)
+        rates["a job is measured"], flood = measuring(folder, seconds)
+        loads[f"dashboard, {RATE} lines/s"] = flood
+    show(took, loads, rates)
     return settle(
         Bar("first_paint_ms", statistics.median(took[list(sides)[-1]]), "<=", PAINT_MS),
-        Bar("refresh_lag_p99_ms", p99(lags["dashboard, store moves"]), "<=", LAG_MS),
+        Bar("refresh_lag_p99_ms", p99(moves.late), "<=", LAG_MS),
+        Bar("flood_lag_p99_ms", p99(flood.late), "<=", LAG_MS),
+        Bar("flood_kb_s", flood.bytes_s / 1000, "<=", FLOOD_KB_S),
         Bar("idle_bytes_s", rates["nothing goes on"], "<=", IDLE_B_S),
     )
 

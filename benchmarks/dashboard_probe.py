@@ -3,8 +3,8 @@
     python benchmarks/dashboard_probe.py OUT SECONDS bare
     python benchmarks/dashboard_probe.py OUT SECONDS WORKSPACE
 
-The dashboard opened as `isobench attach` opens it, or Textual with one label. Writes milliseconds, a JSON list, to
-OUT.
+The dashboard opened as `isobench attach` opens it, or Textual with one label. Writes JSON to OUT: `late`, a list of
+milliseconds, and `cpu_percent`, of one core.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ async def lateness(app: App[Any], out: Path, seconds: float) -> None:
     """How much longer than asked each short sleep took; ends the app."""
     await asyncio.sleep(WARM_S)
     found = []
-    end = time.monotonic() + seconds
+    cpu, end = time.process_time(), time.monotonic() + seconds
     while time.monotonic() < end:
         before = time.perf_counter()
         await asyncio.sleep(STEP_S)
         found.append((time.perf_counter() - before - STEP_S) * 1000)
-    out.write_text(json.dumps(found))  # noqa: ASYNC240 - nothing is measured any more
+    used = 100 * (time.process_time() - cpu) / seconds
+    out.write_text(json.dumps({"late": found, "cpu_percent": used}))  # noqa: ASYNC240 - nothing is measured any more
     app.exit()
 
 
