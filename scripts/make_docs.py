@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,7 +37,10 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    value = field.get_default(call_default_factory=True)
+    return _shown(field.get_default(call_default_factory=True))
+
+
+def _shown(value: object) -> str:
     if value is None or value in ([], {}, ""):
         return "-"
     return f"`{json.dumps(value)}`"
@@ -109,8 +113,10 @@ def dashboard() -> str:
             shown = keys(action.key).replace("|", "\\|")
             parts.append(f"| `{shown}` | **{action.label}**: {action.help}{tail} | `{action.id}` |\n")
     parts.append(SETTINGS)
-    for name, field in Settings.model_fields.items():
-        parts.append(f"| `{name}` | {_default(field)} | {(field.description or '').replace('|', chr(92) + '|')} |\n")
+    defaults = asdict(Settings())
+    for one in fields(Settings):
+        says = one.metadata["says"].replace("|", "\\|")
+        parts.append(f"| `{one.name}` | {_shown(defaults[one.name])} | {says} |\n")
     return "".join(parts)
 
 

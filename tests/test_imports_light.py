@@ -92,4 +92,4 @@ def test_the_dashboard_starts_without_what_its_tabs_need() -> None:
     modules = set(json.loads(done.stdout))
     late = {"report.leaderboard", "report.export", "report.why", "results.compare", "campaign.models"}
     assert "isobench_tui.tui.board" in modules
-    assert {"scipy", "numpy", *(f"isobench_tui.{name}" for name in late)} & modules == set()
+    assert {"pydantic", "scipy", "numpy", *(f"isobench_tui.{name}" for name in late)} & modules == set()

@@ -3,50 +3,58 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from annotated_types import Interval
 
 from isobench_tui.store.workspace import WorkspaceError
 
 PREFIX = "ISOBENCH_TUI_"
-Tab = Literal["log", "leaderboard", "compare", "diagnosis", "events"]
 SourceName = Literal["default", "file", "environment", "flag"]
 
 
-class Settings(BaseModel):
-    """What a user may set under `[dashboard]`. Each field says what it does; the docs are made from these words."""
+def _says(default: Any, words: str) -> Any:
+    """A field with its default and the words that document it."""
+    return field(default=default, metadata={"says": words})
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    theme: str = Field(
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user may set under `[dashboard]`. Each field says what it does; the docs are made from these words.
+
+    No pydantic model: where nothing is set, the dashboard starts without importing what checks it.
+    """
+
+    theme: str = _says(
         "textual-dark",
-        description="Colours, by the name of a theme of Textual: `textual-dark`, `textual-light`, `nord`, `gruvbox`, "
+        "Colours, by the name of a theme of Textual: `textual-dark`, `textual-light`, `nord`, `gruvbox`, "
         "`ansi-dark` and `ansi-light` (the terminal's own 16 colours), … `$NO_COLOR` turns all colours off.",
     )
-    fps: int | None = Field(
-        None, ge=1, le=60, description="Frames a second at most. Unset: 5 over SSH, 10 elsewhere."
+    fps: Annotated[int, Interval(ge=1, le=60)] | None = _says(
+        None, "Frames a second at most. Unset: 5 over SSH, 10 elsewhere."
     )
-    mouse: bool = Field(True, description="Whether the mouse works; without it the terminal's own selection does.")
-    alerts: Literal["bell", "osc9", "both", "none"] = Field(
+    mouse: bool = _says(True, "Whether the mouse works; without it the terminal's own selection does.")
+    alerts: Literal["bell", "osc9", "both", "none"] = _says(
         "bell",
-        description="How the terminal is told that a campaign paused itself, failed or ended: its bell, a desktop "
+        "How the terminal is told that a campaign paused itself, failed or ended: its bell, a desktop "
         "notice (OSC 9), both, or neither.",
     )
-    tab: Tab = Field("log", description="The tab that is open at first.")
-    grouped: bool = Field(True, description="Whether the queue has a heading for each task.")
-    export_dir: str | None = Field(
-        None, description="Folder for exports and copies. Unset: `exports` in the workspace."
+    tab: Literal["log", "leaderboard", "compare", "diagnosis", "events"] = _says(
+        "log", "The tab that is open at first."
     )
-    keymap: dict[str, str] = Field(
+    grouped: bool = _says(True, "Whether the queue has a heading for each task.")
+    export_dir: str | None = _says(None, "Folder for exports and copies. Unset: `exports` in the workspace.")
+    keymap: dict[str, str] = field(
         default_factory=dict,
-        description='Other keys, by the id of an action in the docs: `"queue.skip" = "d"`; several: `"d,f5"`.',
+        metadata={"says": 'Other keys, by the id of an action in the docs: `"queue.skip" = "d"`; several: `"d,f5"`.'},
     )
+
+
+NAMES = tuple(one.name for one in fields(Settings))
 
 
 class SettingsError(WorkspaceError):
@@ -71,8 +79,8 @@ def config_path() -> Path:
 def load(flags: Mapping[str, object] | None = None) -> Found:
     """Flags win over the environment, it over the file, it over the defaults. Raises SettingsError."""
     path = config_path()
-    values: dict[str, object] = {}
-    sources: dict[str, SourceName] = dict.fromkeys(Settings.model_fields, "default")
+    settings = Settings()
+    sources: dict[str, SourceName] = dict.fromkeys(NAMES, "default")
     layers: tuple[tuple[SourceName, Mapping[str, object], str], ...] = (
         ("file", _file(path), str(path)),
         ("environment", _environment(), "the environment"),
@@ -80,18 +88,23 @@ def load(flags: Mapping[str, object] | None = None) -> Found:
     )
     for source, layer, where in layers:
         for name, value in layer.items():
-            _check(name, value, where)
-            values[name] = value
+            settings = replace(settings, **{name: _checked(name, value, where)})
             sources[name] = source
-    return Found(Settings.model_validate(values), sources, path)
+    return Found(settings, sources, path)
 
 
 def _file(path: Path) -> dict[str, object]:
     try:
-        found = tomllib.loads(path.read_text())
+        text = path.read_text()
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: {error}") from error
+    import tomllib
+
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: {error}") from error
     unknown = sorted(set(found) - {"dashboard"})
     if unknown:
@@ -104,32 +117,38 @@ def _file(path: Path) -> dict[str, object]:
 
 def _environment() -> dict[str, object]:
     found: dict[str, object] = {}
-    for name in Settings.model_fields:
+    for name in NAMES:
         text = os.environ.get(PREFIX + name.upper())
         if text is not None and name != "keymap":
             found[name] = text
     return found
 
 
-def _check(name: str, value: object, where: str) -> None:
-    field = Settings.model_fields.get(name)
-    if field is None:
-        known = ", ".join(Settings.model_fields)
-        raise SettingsError(f"{where}: unknown key dashboard.{name}; known are {known}")
+def _checked(name: str, value: object, where: str) -> Any:
+    """What the setting becomes. Raises SettingsError."""
+    if name not in NAMES:
+        raise SettingsError(f"{where}: unknown key dashboard.{name}; known are {', '.join(NAMES)}")
+    from pydantic import TypeAdapter, ValidationError
+
     try:
-        Settings.model_validate({name: value})
+        validated = TypeAdapter(Settings).validate_python({name: value})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in ("dashboard", *first["loc"]))
         raise SettingsError(f"{where}: {key} = {value!r}: {first['msg']}") from error
     if name == "theme":
-        from textual.theme import BUILTIN_THEMES
-
-        if value not in BUILTIN_THEMES:
-            known = ", ".join(sorted(BUILTIN_THEMES))
-            raise SettingsError(f"{where}: dashboard.theme = {value!r}: no such theme; there are {known}")
+        _check_theme(validated.theme, where)
     if name == "keymap":
-        _check_keymap(TypeAdapter(dict[str, str]).validate_python(value), where)
+        _check_keymap(validated.keymap, where)
+    return getattr(validated, name)
+
+
+def _check_theme(theme: str, where: str) -> None:
+    from textual.theme import BUILTIN_THEMES
+
+    if theme not in BUILTIN_THEMES:
+        known = ", ".join(sorted(BUILTIN_THEMES))
+        raise SettingsError(f"{where}: dashboard.theme = {theme!r}: no such theme; there are {known}")
 
 
 def _check_keymap(keymap: Mapping[str, str], where: str) -> None:
@@ -143,5 +162,5 @@ def _check_keymap(keymap: Mapping[str, str], where: str) -> None:
 
 def as_json(found: Found) -> dict[str, Any]:
     """For `isobench config --show --json`: key -> value and source."""
-    values = found.settings.model_dump()
+    values = asdict(found.settings)
     return {name: {"value": values[name], "source": found.sources[name]} for name in values}
