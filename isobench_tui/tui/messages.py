@@ -15,8 +15,8 @@ class SnapshotArrived(Message):
         self.snapshot = snapshot
 
     def can_replace(self, message: Message) -> bool:
-        """Two that wait in the queue are one too many - unless the older one carries news."""
-        return isinstance(message, SnapshotArrived) and not message.snapshot.news
+        """Two that wait in the queue are one too many."""
+        return isinstance(message, SnapshotArrived)
 
 
 class ReadFailed(Message):

@@ -6,14 +6,13 @@ import sqlite3
 import time
 from dataclasses import dataclass, field, replace
 
-from isobench_tui.store import db, events, live, query, samples
+from isobench_tui.store import db, live, query, samples
 from isobench_tui.store.clock import seconds
 from isobench_tui.store.workspace import Workspace
 from isobench_tui.tui.jobs import Jobs
 from isobench_tui.tui.snapshot import (
     Campaign,
     Clock,
-    Event,
     Machine,
     Means,
     Pause,
@@ -31,7 +30,6 @@ JOBS_EVERY_S = 1.0
 MEANS_EVERY_S = 5.0
 PAST_S, PAST_STEPS = 3600, 60
 """What the little graphs of the machine show: the last hour, a minute a step."""
-NEWS = 100
 
 
 @dataclass(slots=True)
@@ -47,7 +45,6 @@ class Reading:
     _means_at: float = 0.0
     _jobs_of: tuple[int, int] = (-1, -1)
     _jobs: Jobs = field(init=False)
-    _event: int = 0
     _version: int = -1
     _alive_at: float = 0.0
     _dirty: bool = field(default=False)
@@ -85,12 +82,9 @@ class Reading:
             revisions=moved,
             runner=runner_of(self.workspace, self.connection, self.clock()),
             pause=pause_of(self.connection),
-            news=(),
         )
         if first or moved.live != old.revisions.live or moved.attempts != old.revisions.attempts:
             new = replace(new, running=running(self.connection), machine=machine(self.connection, old.machine))
-        if first or moved.events != old.revisions.events:
-            new = replace(new, news=self._news(first=first))
         return self._with_jobs(new, (moved.jobs, moved.attempts))
 
     def _with_jobs(self, new: Snapshot, moved: tuple[int, int]) -> Snapshot:
@@ -110,15 +104,6 @@ class Reading:
             campaigns=campaigns(self.connection, self.campaign),
             jobs=self._jobs.read(self.connection),
         )
-
-    def _news(self, *, first: bool) -> tuple[Event, ...]:
-        if first:
-            self._event = events.last_id(self.connection)
-            return ()
-        rows = events.since(self.connection, self._event, NEWS)
-        if rows:
-            self._event = rows[-1]["id"]
-        return tuple(event_of(row) for row in rows)
 
 
 def runner_of(workspace: Workspace, connection: sqlite3.Connection, now: float) -> Runner:
@@ -210,17 +195,3 @@ def means(connection: sqlite3.Connection) -> Means:
             old = sums.get(key, (0.0, 0))
             sums[key] = (old[0] + total, old[1] + count)
     return {key: total / count for key, (total, count) in sums.items()}
-
-
-def event_of(row: sqlite3.Row) -> Event:
-    """A row of `events`."""
-    return Event(
-        row["id"],
-        row["at"],
-        row["kind"],
-        row["campaign"],
-        row["job_id"],
-        row["attempt_id"],
-        row["actor"],
-        row["text"],
-    )

@@ -149,20 +149,6 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """One entry of the story of the workspace."""
-
-    id: int
-    at: str
-    kind: str
-    campaign: str | None
-    job: str | None
-    attempt: str | None
-    actor: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that the screen shows all the time; what a tab shows is read when it is looked at."""
 
@@ -179,8 +165,6 @@ class Snapshot:
     running: tuple[Running, ...] = ()
     machine: Machine | None = None
     means: Means = field(default_factory=dict)
-    news: tuple[Event, ...] = ()
-    """Events since the last snapshot, oldest first; none in the first one."""
 
     def job(self, key: str | None) -> Job | None:
         return next((job for job in self.jobs if job.id == key), None) if key else None
