@@ -429,7 +429,7 @@ def test_shutdown_says_what_it_will_do(bench: Bench) -> None:
     assert bench.command("shutdown").text == "the runner ends"
     bench.begin("a:baseline#1")
     assert bench.command("shutdown").text == "the runner ends after aaaaaaaa:baseline"
-    assert "goes on in its container" in bench.command("shutdown", now=True).text
+    assert "goes on, the next" in bench.command("shutdown", now=True).text
     assert "starts nothing that would overrun it" in bench.command("shutdown", at=stamp(4e9)).text
 
 

@@ -195,7 +195,7 @@ def shutdown(connection: sqlite3.Connection, args: dict[str, Any], actor: str) -
     elif not running:
         text = "the runner ends"
     elif args.get("now"):
-        text = f"the runner ends now; {_names(running)} goes on in its container, the next `isobench run` adopts it"
+        text = f"the runner ends now; {_names(running)} goes on, the next `isobench run` adopts it"
     else:
         text = f"the runner ends after {_names(running)}"
     events.add(connection, "shutdown", text, actor=actor)
