@@ -1,9 +1,9 @@
 r"""A tree of a few files that speaks vLLM's command lines; what it does is the environment of the task:
 
 GATE  the client writes GATE.reached, then waits for the file GATE;  SAY  the client prints it first;
-FAKE  what goes wrong: fail, flood (a log over its cap), leak, hang, silent, server-hang, server-crash, no-metrics,
-      escape, escape-alone, and hostile-events, hostile-replaced, hostile-removed:
-      what becomes of its run directory, where VICTIM is a file outside;
+FAKE  what goes wrong: fail, flood (a log over its cap), one-line and one-line-oom (100 MB without a newline), leak,
+      hang, silent, server-hang, server-crash, no-metrics, escape, escape-alone, and hostile-events, hostile-replaced,
+      hostile-removed: what becomes of its run directory, where VICTIM is a file outside;
 STRAYS  a folder: what server and client leave there, and in the process table, is in strays.py.
 """
 
@@ -92,6 +92,15 @@ if FAKE == "flood":
     sys.stdout.flush()
     while os.fstat(1).st_blocks * 512 > 2_500_000:  # until its middle is given back
         time.sleep(0.02)
+if FAKE.startswith("one-line"):
+    print("one two three ", end="")
+    if FAKE == "one-line-oom":
+        print("\ntorch.OutOfMemoryError: CUDA out of memory. ", end="")
+    for _ in range(100):
+        sys.stdout.write("x" * 1_000_000)
+    print(flush=True)
+    if FAKE == "one-line-oom":
+        sys.exit(1)
 if FAKE == "fail":
     sys.exit("RuntimeError: broken on purpose")
 if FAKE == "hang":

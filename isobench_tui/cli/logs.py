@@ -19,6 +19,7 @@ from isobench_tui.store.selectors import Selector, resolve
 from isobench_tui.store.workspace import Workspace, find
 
 CHUNK = 256 * 1024
+"""Bytes that are read at once, and of a line that are looked at."""
 MAX_LINE = 4096
 """Characters of a line that are shown."""
 POLL_S = 0.2
@@ -32,7 +33,25 @@ class _Tail:
 
     offset: int = 0
     number: int = 0
-    rest: bytes = b""
+    line: bytes = b""
+    """Of the line that has not ended, at most CHUNK bytes."""
+    more: int = 0
+    """Bytes of it behind these."""
+
+    def add(self, part: bytes) -> None:
+        """More of the line; what a carriage return has covered goes."""
+        covered = part.rstrip(b"\r").rfind(b"\r") + 1
+        if covered:
+            self.line, self.more = b"", 0
+        fits = part[covered:][: CHUNK - len(self.line)]
+        self.line += fits
+        self.more += len(part) - covered - len(fits)
+
+    def end(self) -> tuple[bytes, int]:
+        """The line and how many bytes more it had; the next one begins."""
+        ended, self.line, self.more = (self.line, self.more), b"", 0
+        self.number += 1
+        return ended
 
 
 def logs(options: argparse.Namespace) -> int:
@@ -121,12 +140,11 @@ class _Printer:
             tail = self._tails.setdefault(name, _Tail())
             while data := self._read(run_dir, name, tail):
                 tail.offset += len(data)
-                *lines, tail.rest = (tail.rest + data).split(b"\n")
-                if len(tail.rest) > CHUNK:
-                    lines.append(tail.rest)
-                    tail.rest = b""
-                for line in lines:
-                    self._print(name, tail, line)
+                first, *others = data.split(b"\n")
+                tail.add(first)
+                for part in others:
+                    self._print(name, tail)
+                    tail.add(part)
         sys.stdout.flush()
 
     def flush(self) -> None:
@@ -135,18 +153,17 @@ class _Printer:
             self._end_line(name, tail)
 
     def _end_line(self, name: str, tail: _Tail) -> None:
-        if tail.rest:
-            self._print(name, tail, tail.rest)
-            tail.rest = b""
+        if tail.line:
+            self._print(name, tail)
 
-    def _print(self, name: str, tail: _Tail, line: bytes) -> None:
-        tail.number += 1
+    def _print(self, name: str, tail: _Tail) -> None:
+        line, more = tail.end()
         line = line.strip(b"\0")  # what a hole leaves of its first and last block
         # of a progress bar only what would still be on the screen
         last = line.rstrip(b"\r").rsplit(b"\r", 1)[-1].decode(errors="replace")
         text = self._redact(safe(_CONTROL.sub("", last).expandtabs()))
         if len(text) > MAX_LINE:
-            text = f"{text[:MAX_LINE]} … {len(text) - MAX_LINE} more characters"
+            text = f"{text[:MAX_LINE]} … {len(text) - MAX_LINE + more} more characters"
         if self._json:
             print(json.dumps({"file": name, "line": tail.number, "text": text}))
         else:
@@ -158,9 +175,8 @@ class _Printer:
             start, end = run_dir.extent(name, tail.offset)
             if start > tail.offset:
                 self._end_line(name, tail)
-                self._print(
-                    name, tail, b"[%d bytes were dropped to keep this log below its cap]" % (start - tail.offset)
-                )
+                tail.add(b"[%d bytes were dropped to keep this log below its cap]" % (start - tail.offset))
+                self._print(name, tail)
                 tail.offset = start
             return run_dir.read_at(name, tail.offset, min(CHUNK, end - start))
         except FileNotFoundError:
