@@ -225,6 +225,7 @@ def pulling(scene: Scene) -> None:
     pull = live.LivePull(layers, 2200 * 1024**2, 5700 * 1024**2, 48.0 * 1024**2, 73.0, None)
     scene.write_with(lambda connection: live.put(connection, f"pull/{attempt}", pull, attempt))
     forecast = live.LiveForecast(
+        5700 * 1024**2,
         (
             live.LiveNeed("image", "/var/lib/docker", 19 * GIB),
             live.LiveNeed("logs", "/ephemeral/ws", GIB // 8),

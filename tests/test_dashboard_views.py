@@ -236,9 +236,10 @@ def test_the_newest_value_is_last_and_a_gap_is_a_gap() -> None:
 
 def test_the_machine_says_what_the_next_image_needs_and_what_could_be_freed() -> None:
     forecast = LiveForecast(
+        6 * GIB,
         (LiveNeed("image", "/d", 19 * GIB), LiveNeed("logs", "/d", GIB)),
         (LiveVolume("/d", 10 * GIB, 20 * GIB),),
-        (),
+        ("model m",),
         (LiveImage("a", 21 * GIB, "idle"), LiveImage("b", 4 * GIB, "queued")),
         9 * GIB,
     )
@@ -248,7 +249,8 @@ def test_the_machine_says_what_the_next_image_needs_and_what_could_be_freed() ->
     lines = machine_lines(shown, Room(NOW, 120, 9))
     texts = [line.plain for line in lines]
     at = texts.index("needs 20.0 GiB in /d, most of it image 19.0 GiB")
-    assert texts[at + 1] == "we hold 2 images, 25.0 GiB; could free 9.0 GiB"
+    assert texts[at + 1] == "to fetch 6.0 GiB; unknown: model m"
+    assert texts[at + 2] == "we hold 2 images, 25.0 GiB; could free 9.0 GiB"
     assert lines[at].spans or lines[at].style  # not enough: coloured
 
 

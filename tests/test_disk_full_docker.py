@@ -102,6 +102,7 @@ def test_a_disk_without_room_before_a_pull_and_one_that_fills_during_it(
     site.wait("SELECT 1 FROM events WHERE text LIKE 'there is space again%'")
     until(lambda: site.live("pull").get("done", 0) > MB, within=WITHIN, what="bytes arrive")
     forecast = site.live("forecast")
+    assert forecast["fetch"] == site.live("pull")["total"]
     assert {need["what"] for need in forecast["needs"]} >= {"image", "container", "logs", "workspace"}
     ours = site.workspace.images if engine.driver == "vfs" else site.workspace.runs  # the first of ours on its disk
     assert {volume["path"] for volume in forecast["volumes"]} == {str(engine.data), str(ours)}

@@ -139,6 +139,7 @@ def test_a_model_is_pinned_fetched_with_progress_and_found_again(bench: Bench, h
     (running,) = bench.status()["running"]
     assert running["phase"] == "model"
     assert running["deadline_s"] == 7200
+    assert running["forecast"]["fetch"] == total
     hub.go.set()
     bench.cli("attach")
 

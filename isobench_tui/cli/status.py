@@ -200,7 +200,7 @@ def _phase(now: dict[str, Any]) -> str:
             f"{bytes_text(x['needed'])} of {bytes_text(x['free'])} free in {x['path']}"
             for x in now["forecast"]["volumes"]
         ]
-        text += f"; needs {', '.join(wanted)}"
+        text += f"; {bytes_text(now['forecast']['fetch'])} to fetch, needs {', '.join(wanted)}"
     if now["stopping"]:
         text += " (cancelling)"
     return text

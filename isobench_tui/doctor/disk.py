@@ -104,7 +104,7 @@ async def _demand(submission: Submission, workspace: Workspace) -> Demand:
             storage = await engine.storage()
         images = await _resolve(engine, refs)
         ratio = _ratio(workspace)
-        one = [(await room.image_needs(storage, workspace.trees, image, ratio))[0] for image in images]
+        one = [(await room.weigh_image(storage, workspace.trees, image, ratio)).needs for image in images]
         return weigh(storage, images, len(refs), one, ratio)
     finally:
         await engine.close()

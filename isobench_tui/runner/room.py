@@ -7,7 +7,8 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,20 @@ MARGIN = 16 * 1024**2
 """Bytes more than needed that a paused queue waits for, so that it does not pause again over a log line."""
 
 
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What a part of an attempt will take."""
+
+    needs: tuple[Need, ...]
+    unknown: tuple[str, ...] = ()
+    """What of it cannot be weighed beforehand."""
+    fetch: int = 0
+    """Bytes over the network."""
+
+    def __add__(self, other: Weighed) -> Weighed:
+        return Weighed(self.needs + other.needs, self.unknown + other.unknown, self.fetch + other.fetch)
+
+
 async def ensure(
     services: Services, order: Order, image: ImageInfo, extend: Callable[[float], None]
 ) -> tuple[ImageInfo, tuple[tuple[str, int], ...]]:
@@ -47,12 +62,12 @@ async def ensure(
     Raises DiskFull, with `wants`, where nothing more may be freed; EngineError.
     """
     ours = frozenset({order.spec.image})
-    others, silent = await _other_needs(services, order)
+    others = await _others(services, order)
     while True:
-        needs, unknown = await _image_needs(services, image)
-        needs, unknown = needs + others, unknown + silent
+        weighed = await _image(services, image) + others
+        needs = weighed.needs
         found = await _measured(services, needs)
-        await _show(services, order, needs, unknown, found)
+        await _show(services, order, weighed, found)
         if not _missing(found):
             break
         prune = order.settings.prune == "all"
@@ -86,8 +101,8 @@ async def again(
     return not _missing(await _measured(services, needs))
 
 
-async def _other_needs(services: Services, order: Order) -> tuple[list[Need], list[str]]:
-    """What the attempt will take beside its image and container, and what cannot be weighed beforehand."""
+async def _others(services: Services, order: Order) -> Weighed:
+    """What the attempt will take beside its image and container."""
     workspace = services.workspace
     needs = [
         Need("logs", str(workspace.runs), await services.writer.run(_logs, order.attempt)),
@@ -96,26 +111,24 @@ async def _other_needs(services: Services, order: Order) -> tuple[list[Need], li
     weighed, silent = await models.weigh(services, order)
     cache = str(order.settings.model_cache)
     needs += [Need(f"model {name}", cache, size + fetch_model.MARGIN) for name, size in weighed.items()]
-    return needs, [f"model {name}" for name in silent]
+    return Weighed(tuple(needs), tuple(f"model {name}" for name in silent), sum(weighed.values()))
 
 
-async def _image_needs(services: Services, image: ImageInfo) -> tuple[list[Need], list[str]]:
-    """Of the image and one container. Raises EngineError."""
+async def _image(services: Services, image: ImageInfo) -> Weighed:
+    """The image and one container. Raises EngineError."""
     storage, ratio = await services.engine.storage(), await services.writer.run(keep.ratio_of)
-    return await image_needs(storage, services.workspace.trees, image, ratio)
+    return await weigh_image(storage, services.workspace.trees, image, ratio)
 
 
-async def image_needs(storage: Storage, trees: Path, image: ImageInfo, ratio: float) -> tuple[list[Need], list[str]]:
-    """What an image and one container of it take, and what of that cannot be weighed. `trees`: where the process
-    engine copies folders to; `ratio`: unpacked bytes for a compressed byte."""
-    path, unknown = str(storage.path), []
+async def weigh_image(storage: Storage, trees: Path, image: ImageInfo, ratio: float) -> Weighed:
+    """An image and one container of it. `trees`: where the process engine copies folders to; `ratio`: unpacked bytes
+    for a compressed byte."""
+    path = str(storage.path)
     if storage.kind == "folder":
         size = await asyncio.to_thread(_size_of, Path(image.pinned), storage)
-        return [Need("container", str(trees), size)], []
-    found = forecast.footprint(storage, image, ratio)
-    if found is None:
-        unknown.append("image")
-        found = forecast.Footprint()
+        return Weighed((Need("container", str(trees), size),))
+    known = forecast.footprint(storage, image, ratio)
+    found = known or forecast.Footprint()
     needs = [
         Need("image", path, int(found.image * (1 + SPARE))),
         Need("downloads", path, found.transit),
@@ -123,10 +136,10 @@ async def image_needs(storage: Storage, trees: Path, image: ImageInfo, ratio: fl
     ]
     if found.cache and storage.cache is not None:
         needs.append(Need("blob cache", str(storage.cache), found.cache))
-    return needs, unknown
+    return Weighed(tuple(needs), ("image",) if known is None else (), found.fetch)
 
 
-async def _measured(services: Services, needs: list[Need], *, promises: bool = True) -> tuple[Balance, ...]:
+async def _measured(services: Services, needs: Sequence[Need], *, promises: bool = True) -> tuple[Balance, ...]:
     """The needs, with `promises` also those of other attempts that are not on the disk yet, beside what is free."""
     others = [need for mine in services.promised.values() for need in mine] if promises else []
     by_path: dict[str, int] = {}
@@ -148,7 +161,7 @@ def _missing(found: Iterable[Balance]) -> int:
 async def _free(
     services: Services,
     settings: Settings,
-    needs: list[Need],
+    needs: Sequence[Need],
     ours: frozenset[str],
     extend: Callable[[float], None],
     *,
@@ -175,15 +188,14 @@ async def _free(
     return removed
 
 
-async def _show(
-    services: Services, order: Order, needs: list[Need], unknown: list[str], found: tuple[Balance, ...]
-) -> None:
+async def _show(services: Services, order: Order, weighed: Weighed, found: tuple[Balance, ...]) -> None:
     held = await services.writer.run(keep.held)
     freeable = await _freeable(services, order.settings, held, frozenset({order.spec.image}))
     row = live.LiveForecast(
-        needs=tuple(live.LiveNeed(need.what, need.path, need.bytes) for need in needs),
+        fetch=weighed.fetch,
+        needs=tuple(live.LiveNeed(need.what, need.path, need.bytes) for need in weighed.needs),
         volumes=tuple(live.LiveVolume(balance.path, balance.free, balance.needed) for balance in found),
-        unknown=tuple(unknown),
+        unknown=weighed.unknown,
         held=tuple(live.LiveImage(one.image.ref, one.image.size or 0, one.use) for one in held),
         freeable=freeable,
     )

@@ -87,6 +87,8 @@ class LiveImage:
 class LiveForecast:
     """Key `forecast/<attempt>`: what the attempt will take on disk, as it stood before anything was fetched."""
 
+    fetch: int
+    """Bytes over the network: layers and files of models that are not here."""
     needs: tuple[LiveNeed, ...]
     volumes: tuple[LiveVolume, ...]
     unknown: tuple[str, ...]

@@ -57,7 +57,7 @@ def _disk(disk: LiveDisk, past: Past, width: int) -> Text:
 
 
 def _needs(forecast: LiveForecast) -> list[Text]:
-    """What the attempt takes of each disk, then what we hold and could give up for it."""
+    """What the attempt takes of each disk, what it fetches, then what we hold and could give up for it."""
     lines = []
     for volume in forecast.volumes:
         alone = len(forecast.volumes) == 1  # paths of needs are not those of volumes: several lie on one
@@ -68,6 +68,9 @@ def _needs(forecast: LiveForecast) -> list[Text]:
         if most is not None and most.bytes > volume.needed / 2:
             text.append(f", most of it {safe(most.what)} {bytes_text(most.bytes)}", DIM)
         lines.append(text)
+    if forecast.fetch or forecast.unknown:
+        unknown = f"; unknown: {', '.join(map(safe, forecast.unknown))}" if forecast.unknown else ""
+        lines.append(Text(f"to fetch {bytes_text(forecast.fetch)}{unknown}", DIM, no_wrap=True))
     if forecast.held:
         held = sum(image.bytes for image in forecast.held)
         count = f"{len(forecast.held)} image{'s' if len(forecast.held) > 1 else ''}"
