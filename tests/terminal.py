@@ -105,10 +105,34 @@ class Terminal:
         """Wait until all of them are on the screen."""
         self.until(lambda: all(text in self.text for text in texts), f"on the screen: {texts}")
 
+    @property
+    def cells(self) -> list[list[pyte.screens.Char]]:
+        """Every cell of the screen: its character, colours and attributes."""
+        self.read()
+        return [[self._screen.buffer[y][x] for x in range(self._screen.columns)] for y in range(self._screen.lines)]
+
+    @property
+    def title(self) -> str:
+        """What programs called the window."""
+        return f"{self._screen.title}{self._screen.icon_name}"
+
     # -------------------------------------------------------------------------------------------- acting
 
     def press(self, keys: str) -> None:
         os.write(self._master, keys.encode())
+
+    def insist(self, keys: str, *texts: str) -> None:
+        """Press until all of them are on the screen: a pane that is being made swallows a key."""
+        again = 0.0
+
+        def shown() -> bool:
+            nonlocal again
+            if time.monotonic() > again:
+                again = time.monotonic() + 5
+                self.press(keys)
+            return all(text in self.text for text in texts)
+
+        self.until(shown, f"on the screen: {texts}")
 
     def resize(self, columns: int, rows: int) -> None:
         """As a window manager does: the kernel tells the foreground process (SIGWINCH)."""

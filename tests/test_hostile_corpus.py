@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
-import os
-import pty
 import re
-import select
-import subprocess
-import sys
-import termios
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import pyte
 import pytest
 from bench import A, B, Bench, bench_at, task
 from fuzz import OBEYED
+from terminal import Terminal, terminal
 from test_log_pane import FORBIDDEN
 
 SAID = (
@@ -32,6 +26,11 @@ SAID = (
     "torch.OutOfMemoryError: CUDA out of memory. =HYPERLINK(1) <script>6six</script> | \x1b[31m[x](http://plain/)"
     "\x1b]52;c;QQ==\x07\u202e\n"
 )
+OBEYED_IN_IT = (
+    "\x1b]0;EVIL-TITLE\x07", "\x1b]52;c;RVZJTA==\x07", "\x1b]8;;http://evil/\x1b\\", "\x1b]8;;\x1b\\", "\x1b[2J",
+    "\x1b[H", "\x1b[?1049l", "\x1b[6n", "\x1b[>q", "\x1bP+q544e\x1b\\", "\u202e", "\u2066", "\u061c", "\u200f",
+    "\u009b2J", "\u009d0;EVIL-TITLE\u009c", "\x1bc", "\x1b(0", "\x0e", "\x0f", "\x08", "\x7f", "\x1b]52;c;QQ==\x07",
+)  # fmt: skip
 AGENT = "=1+cmd|<b>$(id);`id`"
 DOORS = (
     ("status",),
@@ -97,61 +96,81 @@ def test_what_it_said_is_there_all_the_same(hostile: Bench) -> None:
 
 
 def test_the_dashboard_on_a_real_terminal(hostile: Bench) -> None:
-    main, side = pty.openpty()
-    termios.tcsetwinsize(side, (40, 120))
-    env = {**hostile.env, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-    argv = [sys.executable, "-m", "isobench_tui", "attach"]
-    process = subprocess.Popen(argv, stdin=side, stdout=side, stderr=side, env=env, start_new_session=True)
-    os.close(side)
-    screen = pyte.Screen(120, 40)
-    stream, sent = pyte.ByteStream(screen), b""
+    with terminal(hostile.env, "attach", columns=120, rows=40) as seen:
+        seen.shows("aaaaaaaa", "bbbbbbbb")
+        seen.insist("\x1b[B1", "1one", "2two", "3three", "4four")  # the last job, its log
+        seen.insist("4", "whose fault", "6six")
+        seen.insist("5", "the runner ends")
+        seen.insist("2", "higher is better")
+        seen.press("3")
+        seen.until(lambda: "higher is better" not in seen.text, "the next tab")
+        seen.press("q")
+        seen.ends()
+        seen.assert_restored()
+        assert_unharmed(seen)
 
-    def pump(done: Callable[[], bool]) -> None:
-        nonlocal sent
-        end = time.monotonic() + 90
-        while not done():
-            assert time.monotonic() < end, "\n".join(screen.display)
-            if select.select([main], [], [], 0.1)[0]:
-                try:
-                    data = os.read(main, 65536)
-                except OSError:
-                    return
-                sent += data
-                stream.feed(data)
 
-    def press(keys: bytes, *words: str) -> None:
-        """A key may come while a pane is being made, which swallows it; to press it again does no harm."""
-        again = 0.0
+def test_the_screen_is_that_of_a_log_without_control_sequences(hostile: Bench, tmp_path: Path) -> None:
+    """Cell for cell, with colours; and title, modes and clipboard are as with that log."""
+    copy = tmp_path / "copy"
+    hostile.cli("snapshot", copy)
+    (log,) = copy.glob(f"runs/{attempt_of(hostile, A)}/client-00.log")
+    said, twin = log.read_bytes(), harmless(SAID)
+    assert SAID.encode() in said
+    screens = []
+    for data in (said, said.replace(SAID.encode(), twin)):
+        log.write_bytes(data)
+        with terminal({**hostile.env, "ISOBENCH_WORKSPACE": str(copy)}, "attach", columns=200) as seen:
+            seen.shows("aaaaaaaa:baseline", "Total num output tokens")
+            seen.insist("1", "e Errors")  # a key of the log
+            seen.press("z")
+            seen.until(functools.partial(alone, seen), "the log alone")
+            seen.shows("1one", "2two", "3three", "4four", "5five", "6six")
+            modes = set(re.findall(rb"\x1b\[\?[0-9;]+[hl]", bytes(seen.raw)))
+            screens.append((seen.lines, seen.cells, seen.title, modes))
+            assert_unharmed(seen)
+    (text, cells, *rest), (plain_text, plain_cells, *plain_rest) = screens
+    assert text == plain_text
+    differ = [
+        (x, y, one, other)
+        for y, rows in enumerate(zip(cells, plain_cells, strict=True))
+        for x, (one, other) in enumerate(zip(*rows, strict=True))
+        if one != other
+    ]
+    assert differ == []
+    assert rest == plain_rest
 
-        def shown() -> bool:
-            nonlocal again
-            if keys and time.monotonic() > again:
-                again = time.monotonic() + 5
-                os.write(main, keys)
-            return all(word in "\n".join(screen.display) for word in words)
 
-        pump(shown)
+def alone(seen: Terminal) -> bool:
+    return "Queue" not in seen.text
 
-    try:
-        press(b"", "aaaaaaaa", "bbbbbbbb")
-        press(b"\x1b[B1", "1one", "2two", "3three", "4four")  # the last job, its log
-        press(b"4", "whose fault", "6six")
-        press(b"5", "the runner ends")
-        press(b"2", "higher is better")
-        os.write(main, b"3")
-        pump(lambda: "higher is better" not in "\n".join(screen.display))
-        os.write(main, b"q")
-        pump(lambda: process.poll() is not None)
-    finally:
-        process.kill()
-        process.wait(30)
-        os.close(main)
-    body = re.sub(rb"\x1b\]22;[a-z-]*\x07", b"", sent)  # Textual's own: the shape of the mouse pointer
+
+def attempt_of(bench: Bench, commit: str) -> str:
+    query = "SELECT a.id FROM attempts a JOIN jobs j ON j.id = a.job_id JOIN tasks t ON t.id = j.task_id"
+    (row,) = bench.rows(f"{query} WHERE t.commit_sha = ?", commit)
+    return str(row["id"])
+
+
+def harmless(text: str) -> bytes:
+    """The same without what a terminal obeys but for colours; lines as long in bytes, so that times are equal."""
+    lines = []
+    for line in text.split("\n"):
+        kept = line
+        for obeyed in OBEYED_IN_IT:
+            kept = kept.replace(obeyed, "")
+        less = len(line.encode()) - len(kept.encode())
+        lines.append(kept.encode() + b"\x1b[0m".ljust(less)[:less])
+    return b"\n".join(lines)
+
+
+def assert_unharmed(seen: Terminal) -> None:
+    """Nothing of what the log said was obeyed: not its title, not its clipboard, not its modes."""
+    body = re.sub(rb"\x1b\]22;[a-z-]*\x07", b"", bytes(seen.raw))  # Textual's own: the shape of the mouse pointer
     body = body.partition(b"\x1b[?1049l")[0]
     for bad in FORBIDDEN:
         found = re.search(bad, body)
         assert found is None, (bad, body[max(0, found.start() - 60) : found.end() + 60])
-    assert "EVIL" not in screen.title
+    assert "EVIL" not in seen.title
 
 
 def test_names_that_a_shell_or_a_spreadsheet_would_run_are_words(hostile: Bench) -> None:

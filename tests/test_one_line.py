@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bench import A, B, Bench, C, bench_at, task, until
-from terminal import Terminal, terminal
+from terminal import terminal
 
 MORE = 40 << 20
 """Bytes of memory beyond the twin's: far less than the line."""
@@ -44,20 +43,6 @@ def resident(pid: int) -> int:
     """The most memory that a process had so far, in bytes; 0 once it has ended."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) * 1024 if found else 0
-
-
-def insist(seen: Terminal, keys: str, text: str) -> None:
-    """A key may come while a pane is being made, which swallows it: press it until the screen shows what it does."""
-    again = 0.0
-
-    def shown() -> bool:
-        nonlocal again
-        if time.monotonic() > again:
-            again = time.monotonic() + 5
-            seen.press(keys)
-        return text in seen.text
-
-    seen.until(shown, text)
 
 
 @pytest.fixture(scope="module")
@@ -121,10 +106,10 @@ def test_the_dashboard_shows_it_in_bounded_memory(bench: Bench) -> None:
         with terminal(bench.env, "attach", columns=140, rows=40) as seen:
             seen.shows(f"· {C[:8]}:baseline", "Throughput: 4.00")
             if job == A:
-                insist(seen, "\x1b[B", f"· {A[:8]}:baseline")
+                seen.insist("\x1b[B", f"· {A[:8]}:baseline")
                 seen.shows("x" * 120, "Throughput: 4.00", "5 lines")
             seen.press("1")
-            insist(seen, "e", "search: errors (0 lines)")  # the whole log was looked through
+            seen.insist("e", "search: errors (0 lines)")  # the whole log was looked through
             memory.append(resident(seen.process.pid))
             seen.press("q")
             seen.ends(1)  # one job has failed
