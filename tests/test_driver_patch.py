@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakevllm import ENGINE, FASTER, Run, diff
@@ -36,10 +37,16 @@ def path_with(folder: Path, *programs: str) -> dict[str, str]:
     return {"PATH": str(folder)}
 
 
-def refused(run: Run, text: str | bytes, failure: str = "patch_not_applied") -> str:
+def moving(how: str, source: str, target: str, header: str = "") -> str:
+    """A git diff that renames or copies a file and changes nothing in it; `header` lies about its names."""
+    names = header or f"a/{source} b/{target}"
+    return f"diff --git {names}\nsimilarity index 100%\n{how} from {source}\n{how} to {target}\n"
+
+
+def refused(run: Run, text: str | bytes, failure: str = "patch_not_applied", **options: Any) -> str:
     """Run with a patch that must not be measured; the reason."""
     before = snapshot(run.tree)
-    assert run.run(patch=run.patch(text)) == 1
+    assert run.run(patch=run.patch(text), **options) == 1
     assert snapshot(run.tree) == before
     event, fail = run.one("patch"), run.one("fail")
     assert (event["applied"], event["failure"]) == (False, failure)
@@ -114,6 +121,50 @@ def test_nothing_is_applied_if_one_hunk_fails(run: Run) -> None:
 def test_paths_that_leave_the_tree(run: Run, name: str) -> None:
     assert "not a path inside the tree" in refused(run, diff(name, None, NEW))
     assert not (run.root / "outside.py").exists()
+
+
+INSIDE = "vllm/engine.py"
+SAME = f"a/{INSIDE} b/{INSIDE}"
+MOVES = {
+    "out": (INSIDE, "../outside.py"),
+    "far out": (INSIDE, "../../../../../../../../../../../../../../../../OUTSIDE"),
+    "out of a folder": (INSIDE, "vllm/../../outside.py"),
+    "absolute": (INSIDE, "OUTSIDE"),
+    "quoted": (INSIDE, '"\\056\\056/outside.py"'),
+    "in": ("../secret.py", "vllm/more.py"),
+    "absolute in": ("SECRET", "vllm/more.py"),
+    "under a header that lies": (INSIDE, "../outside.py", SAME),
+    "in under a header that lies": ("../secret.py", INSIDE, SAME),
+    "into git": (INSIDE, ".git/hooks/pre-commit"),
+}
+
+
+@pytest.mark.parametrize("program", ["git", "patch"])
+@pytest.mark.parametrize("how", ["rename", "copy"])
+@pytest.mark.parametrize("where", MOVES)
+def test_renames_and_copies_that_leave_the_tree(run: Run, tmp_path: Path, where: str, how: str, program: str) -> None:
+    outside, secret = run.root / "outside.py", run.root / "secret.py"
+    secret.write_text("SECRET = 1\n")
+    named = [text.replace("OUTSIDE", str(outside)).replace("SECRET", str(secret)) for text in MOVES[where]]
+    options: dict[str, Any] = {"env": path_with(tmp_path / "bin", "patch", "sh")} if program == "patch" else {}
+    assert "not a path inside the tree" in refused(run, FASTER + moving(how, *named), **options)
+    assert not outside.exists()
+    assert secret.read_text() == "SECRET = 1\n"
+
+
+@pytest.mark.parametrize("program", ["git", "patch"])
+def test_the_old_words_for_a_rename(run: Run, tmp_path: Path, program: str) -> None:
+    """git still takes `rename old` and `rename new`."""
+    options: dict[str, Any] = {"env": path_with(tmp_path / "bin", "patch", "sh")} if program == "patch" else {}
+    text = f"diff --git a/{INSIDE} b/../outside.py\nsimilarity index 100%\n"
+    refused(run, f"{text}rename old {INSIDE}\nrename new ../outside.py\n", **options)
+    assert not (run.root / "outside.py").exists()
+
+
+def test_a_file_that_images_lack_takes_nothing_out_with_it(run: Run) -> None:
+    """Left out as any hunk for a file under docs/ that is not there."""
+    assert run.run(patch=run.patch(FASTER + moving("rename", "docs/none.md", "../outside.md"))) == 0
+    assert not (run.root / "outside.md").exists()
 
 
 def test_an_absolute_path(run: Run) -> None:

@@ -57,6 +57,13 @@ def changing(path: str) -> str:
         ("diff --git a/x b/x\nBinary files a/x and b/x differ\n", ["binary"]),
         ("diff --git a/x b/x\nindex 1..2\nGIT binary patch\nliteral 3\nKcmZ\n\n", ["binary"]),
         ("diff --git a/x b/y\nsimilarity index 100%\nrename from x\nrename to y\n", []),
+        ("diff --git a/x b/../../x\nsimilarity index 100%\nrename from x\nrename to ../../x\n", ["unsafe_path"]),
+        ("diff --git a/x b/x\nsimilarity index 100%\nrename from x\nrename to ../../etc/x\n", ["unsafe_path"]),
+        ("diff --git a/x b/x\nsimilarity index 100%\nrename from x\nrename to /etc/x\n", ["unsafe_path"]),
+        ("diff --git a/x b/y\nsimilarity index 100%\ncopy from x\ncopy to ../y\n", ["unsafe_path"]),
+        ("diff --git a/x b/y\nsimilarity index 100%\ncopy from /etc/passwd\ncopy to y\n", ["unsafe_path"]),
+        ('diff --git a/x b/y\nsimilarity index 100%\nrename from x\nrename to "\\056\\056/y"\n', ["unsafe_path"]),
+        ("diff --git a/x b/y\nsimilarity index 100%\nrename old x\nrename new ../y\n", ["unsafe_path"]),
         ("diff --git a/x b/x\nold mode 100644\nnew mode 100755\n", []),
     ],
 )  # fmt: skip

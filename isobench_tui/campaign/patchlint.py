@@ -30,7 +30,7 @@ _BUILD_FILES = {"setup.py", "CMakeLists.txt"}
 _CLIENT = re.compile(r"(?:.*/)?(?:benchmarks/.*|vllm/entrypoints/cli/benchmark/.*)")
 _HUNK = re.compile(rb"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _GIT = re.compile(rb"diff --git (\"a/.*\"|a/.*?) (\"b/.*\"|b/.*)")
-_RENAMES = (b"rename from ", b"rename to ", b"copy from ", b"copy to ")
+_RENAMES = (b"rename from ", b"rename to ", b"copy from ", b"copy to ", b"rename old ", b"rename new ")
 
 
 @dataclass(frozen=True, slots=True)
