@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import stat
 import tarfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -333,6 +334,55 @@ async def test_what_cannot_be_merged_is_pulled_as_it_is(vfs_lab: Lab, registry: 
     stubborn = vfs_lab.engine(flatten=Flatten(tmp_path / "cache", CAP, always=True))
     with pytest.raises(PullFailed, match="files in it"):
         await stubborn.fetch(found, nothing)
+
+
+LOWER = [
+    member("f", content=b"old"),
+    member("x/", FOLDER, mode=0o755),
+    member("x/old", content=b"old"),
+    member("d/", FOLDER, mode=0o755),
+    member("d/sub/", FOLDER, mode=0o755),
+    member("d/sub/old", content=b"old"),
+]
+OPAQUE = member("d/.wh..wh..opq")
+SUB, NEW = member("d/sub/", FOLDER, mode=0o755), member("d/sub/new", content=b"new")
+
+BEFORE = {
+    "a-file": [member(".wh.f"), member("f", content=b"new")],
+    "a-folder": [member(".wh.x"), member("x/", FOLDER, mode=0o700), member("x/new", content=b"new")],
+    "a-file-in-it": [member(".wh.x"), member("x/new", content=b"new")],
+    "nothing": [member(".wh.absent"), member("made/.wh.absent")],
+    "after-a-link": [member("g", LINK, link="f"), member(".wh.f")],
+    "opaque-first": [OPAQUE, NEW],
+    "opaque-last": [SUB, NEW, OPAQUE],
+}
+"""Upper layers whose whiteouts come before what takes the place of what they remove, or whose order tells nothing."""
+AFTER = {
+    "a-file": [member("f", content=b"new"), member(".wh.f")],
+    "a-file-in-it": [member("x/new", content=b"new"), member(".wh.x")],
+    "a-name-of-two": [member("n", content=b"new"), member("m", LINK, link="n"), member(".wh.n")],
+    "opaque": [NEW, OPAQUE],
+}
+"""Upper layers that remove what they have themselves: what is left of it is the engine's word."""
+
+
+async def test_the_order_of_whiteouts_within_a_layer(vfs_lab: Lab, registry: Registry, tmp_path: Path) -> None:
+    for name, upper in BEFORE.items():
+        registry.publish_tars(f"before-{name}:1", [tar(*LOWER), tar(*upper)])
+        flat, pulled, image = await both_ways(vfs_lab, tmp_path, registry.name(f"before-{name}:1"))
+        assert not image.note, name
+        assert set(flat) == set(pulled), name
+        if name == "nothing":  # Docker's version decides the mode of a folder that is only looked into
+            assert flat.pop(b"made").kind == pulled.pop(b"made").kind == stat.S_IFDIR
+        touched = [path for path, node in flat.items() if node.kind == stat.S_IFDIR]
+        assert moved_times(flat, *touched) == moved_times(pulled, *touched), name
+        assert await vfs_lab.engine().remove_image(image)
+    for name, upper in AFTER.items():
+        registry.publish_tars(f"after-{name}:1", [tar(*LOWER), tar(*upper)])
+        engine = flattener(vfs_lab, tmp_path)
+        image = await engine.fetch(await engine.resolve(registry.name(f"after-{name}:1")), nothing)
+        assert "not flattened" in image.note, name
+        assert await engine.remove_image(image)
 
 
 async def test_where_layers_are_shared_nothing_is_flattened(lab: Lab, registry: Registry, tmp_path: Path) -> None:

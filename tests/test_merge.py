@@ -13,6 +13,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from isobench_tui.engine.images.merge import Merge
+from isobench_tui.engine.images.tarfmt import Unmergeable
 
 FOLDER, FILE, LINK, SYMLINK = tarfile.DIRTYPE, tarfile.REGTYPE, tarfile.LNKTYPE, tarfile.SYMTYPE
 
@@ -208,3 +209,52 @@ def test_one_tar_amounts_to_its_layers(image: Image) -> None:
 def test_folders_that_a_layer_looks_into_and_then_removes_are_gone(removal: str) -> None:
     layers = tar(member("b/a/a")), tar(member("b/a/.wh.a"), member(removal))
     assert applied(merged(*layers)) == applied(*layers)
+
+
+LOWER = tar(
+    member("f", content=b"old"),
+    member("x/", FOLDER, mode=0o755),
+    member("x/old"),
+    member("x/y/", FOLDER, mode=0o755),
+    member("x/y/old"),
+)
+
+
+@pytest.mark.parametrize(
+    "upper",
+    [
+        [member(".wh.f"), member("f", content=b"new")],
+        [member(".wh.x"), member("x/", FOLDER, mode=0o700), member("x/new")],
+        [member(".wh.x"), member("x/new")],
+        [member(".wh.x"), member("x", content=b"a file")],
+        [member("g", LINK, link="f"), member(".wh.f")],
+        [member("x/y/", FOLDER, mode=0o755), member("x/y/new"), member("x/.wh..wh..opq")],
+    ],
+)
+def test_what_a_layer_removes_and_makes_anew_has_nothing_of_the_old(upper: list[tuple[Any, bytes]]) -> None:
+    assert applied(merged(LOWER, tar(*upper))) == applied(LOWER, tar(*upper))
+
+
+@pytest.mark.parametrize(
+    ("upper", "why"),
+    [
+        ([member("f", content=b"new"), member(".wh.f")], "after it put it there"),
+        ([member("x/new"), member(".wh.x")], "after it put it there"),
+        ([member("x/", FOLDER), member(".wh.x")], "after it put it there"),
+        ([member("x/y/new"), member("x/.wh..wh..opq")], "folders that it does not name"),
+        ([member("x/y/new"), member(".wh..wh..opq")], "folders that it does not name"),
+        ([member(".wh.f"), member("g", LINK, link="f")], "its own layer has removed"),
+        ([member(".wh.x"), member("g", LINK, link="x/y/old")], "its own layer has removed"),
+        ([member("x/.wh..wh..opq"), member("g", LINK, link="x/y/old")], "its own layer has removed"),
+    ],
+)
+def test_an_order_within_a_layer_that_engines_disagree_about_is_refused(
+    upper: list[tuple[Any, bytes]], why: str
+) -> None:
+    with pytest.raises(Unmergeable, match=why):
+        merged(LOWER, tar(*upper))
+
+
+def test_a_link_to_what_a_layer_between_removes_is_refused() -> None:
+    with pytest.raises(Unmergeable, match="a layer under it removes"):
+        merged(LOWER, tar(member(".wh.x")), tar(member("g", LINK, link="x/y/old")))

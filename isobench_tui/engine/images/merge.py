@@ -47,6 +47,10 @@ class _Layer:
     files: set[bytes] = field(default_factory=set)
     """Paths that are no folders in this layer, or that it removes: nothing below shows there, nor under them."""
     folders: set[bytes] = field(default_factory=set)
+    own: set[bytes] = field(default_factory=set)
+    """Paths of its entries, whiteouts apart."""
+    holds: set[bytes] = field(default_factory=set)
+    """Folders that those lie in."""
     opaque: set[bytes] = field(default_factory=set)
     """Folders under which nothing from below shows."""
     walked: set[bytes] = field(default_factory=set)
@@ -66,6 +70,24 @@ class _Layer:
     met: set[bytes] = field(default_factory=set)
     """Wanted paths that came."""
     symlinks: set[bytes] = field(default_factory=set)
+
+    def owns(self, path: bytes) -> None:
+        """An entry that is no whiteout came."""
+        self.own.add(path)
+        folder = path.rpartition(b"/")[0]
+        while folder not in self.holds:
+            self.holds.add(folder)
+            folder = folder.rpartition(b"/")[0]
+
+    def removes(self, path: bytes) -> bool:
+        """Of lower layers nothing is left at this path."""
+        if path in self.files:
+            return True
+        while path:
+            path = path.rpartition(b"/")[0]
+            if path in self.files or path in self.opaque:
+                return True
+        return False
 
     def gone(self, path: bytes) -> None:
         """Whatever folder was at this path is none any more, and what lay in it is gone too."""
@@ -138,6 +160,7 @@ class Merge:
             return
         self._check(layer, folder)
         path = entry.path
+        layer.owns(path)
         if path in layer.waiting:
             self._forget(layer, path)
         shown = path not in self._folders and not self._hidden(path, folder)
@@ -188,6 +211,8 @@ class Merge:
         if waiting is None and target in layer.dropped:
             waiting = layer.owed.setdefault(layer.dropped[target], [])
         elif waiting is None:
+            if layer.removes(target):
+                raise Unmergeable(f"a hard link leads to {target!r}, which its own layer has removed")
             waiting = layer.below.setdefault(target, [])
         waiting.extend(names)
         layer.waiting[path] = waiting
@@ -207,12 +232,18 @@ class Merge:
 
     def _whiteout(self, layer: _Layer, folder: bytes, slash: bytes, base: bytes) -> None:
         if base == _OPAQUE:
+            inside = folder + b"/" if folder else b""
+            if any(path and path.startswith(inside) and path not in layer.own for path in layer.holds):
+                raise Unmergeable(f"a layer empties {folder!r} after it put files into folders that it does not name")
             layer.opaque.add(folder)
             layer.emptied(folder)
         elif base.startswith(_META) or base == _WHITEOUT:
             raise Unmergeable(f"{folder + slash + base!r} is no whiteout of the OCI specification")
         else:
-            layer.gone(folder + slash + base.removeprefix(_WHITEOUT))
+            path = folder + slash + base.removeprefix(_WHITEOUT)
+            if path in layer.own or path in layer.holds:
+                raise Unmergeable(f"a layer removes {path!r} after it put it there")
+            layer.gone(path)
 
     def _check(self, layer: _Layer, folder: bytes) -> None:
         """Refuse what would be written through a symbolic link: where it ends up is for a file system to say."""
@@ -266,7 +297,7 @@ class Merge:
                 continue
             left[path] = [*left.get(path, []), *names]
         for path in left:
-            if path in layer.files and path not in layer.below:
+            if path not in layer.below and layer.removes(path):
                 raise Unmergeable(f"a hard link leads to {path!r}, which a layer under it removes")
         return left
 
