@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
+import gc
 import io
 import json
 import re
@@ -16,11 +18,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isobench_tui.report.export import SCHEMA_VERSION, Format, export, write_export
+from isobench_tui.cli.export import export as command
+from isobench_tui.report.export import SCHEMA_VERSION, Format, write_export
+from isobench_tui.report.export import export as pieces
 from isobench_tui.report.table import ResultRow, result_rows
 from isobench_tui.results.metrics import metric
 from isobench_tui.results.models import Diagnosis, Evidence, Flag
-from isobench_tui.store.db import create_store
+from isobench_tui.store.db import NoStore, create_store
 from isobench_tui.store.workspace import Workspace
 
 COMMIT = "58eee5f2" * 5
@@ -131,6 +135,10 @@ def test_diagnosis_and_flags_belong_to_the_deciding_attempt(store: sqlite3.Conne
     assert row.flags == (Flag("short_window", "notes", "2 s"),)
 
 
+def export(rows: list[ResultRow], fmt: Format) -> str:
+    return "".join(pieces(rows, fmt))
+
+
 def a_row(**changed: Any) -> ResultRow:
     whole: dict[str, Any] = {
         "campaign": "c",
@@ -232,7 +240,7 @@ def test_written_in_one_step_for_its_owner_alone(tmp_path: Path) -> None:
     target = tmp_path / "results.csv"
     target.write_text("old")
     target.chmod(0o644)
-    write_export(target, "new\r\n")
+    write_export(target, ("new", "\r\n"))
     assert target.read_bytes() == b"new\r\n"
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
@@ -242,8 +250,15 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     target = tmp_path / "results.csv"
     target.write_text("old")
     with pytest.raises(UnicodeEncodeError):
-        write_export(target, "half \ud800")
+        write_export(target, ("half ", "\ud800"))
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
     with pytest.raises(FileNotFoundError):
-        write_export(tmp_path / "nowhere" / "x.csv", "text")
+        write_export(tmp_path / "nowhere" / "x.csv", ("text",))
+
+
+def test_the_collector_is_at_work_again_whatever_became_of_an_export(tmp_path: Path) -> None:
+    options = argparse.Namespace(workspace=str(tmp_path / "nowhere"))
+    with pytest.raises(NoStore):
+        command(options)
+    assert gc.isenabled()

@@ -23,7 +23,7 @@ def audit(options: argparse.Namespace) -> int:
     else:
         text = as_text(found)
     if options.output is not None:
-        write_export(Path(options.output), text)
+        write_export(Path(options.output), (text,))
         print(f"wrote {options.output}", file=sys.stderr)
     else:
         sys.stdout.write(text)

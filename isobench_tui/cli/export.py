@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from isobench_tui.report.export import write_export
@@ -16,14 +18,28 @@ from isobench_tui.store.workspace import find
 
 
 def export(options: argparse.Namespace) -> int:
-    gc.disable()  # all that is read lives to the end: the collector would walk it over and over and find nothing
+    with _uncollected():
+        return _export(options)
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """All that is read lives to the end: the collector would walk it over and over and find nothing."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _export(options: argparse.Namespace) -> int:
     connection = db.open_store(find(options.workspace))
     if options.campaign is not None:
         campaign_id(connection, options.campaign)
     with db.snapshot(connection):
         text = render(connection, options.what, options.format, options.campaign)
     if options.output is None:
-        sys.stdout.write(text)
+        sys.stdout.writelines(text)
         return OK
     path = Path(options.output)
     write_export(path, text)

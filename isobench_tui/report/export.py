@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import io
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Final, Literal, get_args
 
@@ -184,30 +185,41 @@ def _csv_cell(value: object) -> str:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, int | float):
-        return repr(value)
-    text = plain(str(value))
+    return repr(value) if isinstance(value, int | float) else _csv_text(str(value))
+
+
+@lru_cache(maxsize=4096)
+def _csv_text(value: str) -> str:
+    """Most texts of a long table stand in many rows."""
+    text = plain(value)
     return "'" + text if text.lstrip().startswith(_FORMULA) else text
 
 
-def _csv(rows: Sequence[ResultRow], compared: Compared) -> str:
+def _csv(rows: Sequence[ResultRow], compared: Compared) -> Iterator[str]:
     metrics = sorted({name for row in rows for name in row.metrics})
-    lines: list[list[object]] = []
-    for row in rows:
-        record = _record(row, compared)
-        record["simulated"] = _SIMULATED if row.simulated else "no"
-        values = [row.metrics[name].value if name in row.metrics else None for name in metrics]
-        lines.append([*(record[name] for name in _COLUMNS), *values])
-    return csv_text([*_COLUMNS, *metrics], lines)
+    return csv_lines([*_COLUMNS, *metrics], (_csv_row(row, compared, metrics) for row in rows))
 
 
-def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def _csv_row(row: ResultRow, compared: Compared, metrics: Sequence[str]) -> list[object]:
+    record = _record(row, compared)
+    record["simulated"] = _SIMULATED if row.simulated else "no"
+    values = [row.metrics[name].value if name in row.metrics else None for name in metrics]
+    return [*(record[name] for name in _COLUMNS), *values]
+
+
+class _Line:
+    """A file for `csv.writer`, which returns what its file's `write` returns: the line."""
+
+    def write(self, text: str) -> str:
+        return text
+
+
+def csv_lines(columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
     """A table as RFC 4180 has it; text cells are guarded against being run as formulas."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
-    writer.writerows([_csv_cell(value) for value in row] for row in rows)
-    return out.getvalue()
+    writer = csv.writer(_Line(), lineterminator="\r\n")
+    yield writer.writerow(columns)
+    for row in rows:
+        yield writer.writerow([_csv_cell(value) for value in row])
 
 
 def json_line(record: object) -> str:
@@ -232,19 +244,23 @@ def _plain(value: object) -> object:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def _json(rows: Sequence[ResultRow], compared: Compared) -> str:
+def _json(rows: Sequence[ResultRow], compared: Compared) -> Iterator[str]:
     """A list with one object a line: the rows, then the agents."""
-    out = []
-    for row in rows:
-        record = {"schema_version": SCHEMA_VERSION, "kind": "result", **_record(row, compared)}
-        record["flags"] = [{"name": flag.name, "effect": flag.effect, "text": flag.text} for flag in row.flags]
-        record["metrics"] = {
-            name: {"value": value, "unit": unit, "better": better}
-            for name, value, unit, better in row.metrics.values()
-        }
-        out.append(json_line(record))
-    out += [json_line(agent_json(one)) for one in standings(compared.all)]
-    return "[\n" + ",\n".join(out) + "\n]\n" if out else "[]\n"
+    records = chain((_row_json(row, compared) for row in rows), map(agent_json, standings(compared.all)))
+    before = "[\n"
+    for record in records:
+        yield before + json_line(record)
+        before = ",\n"
+    yield "\n]\n" if before == ",\n" else "[]\n"
+
+
+def _row_json(row: ResultRow, compared: Compared) -> dict[str, object]:
+    record = {"schema_version": SCHEMA_VERSION, "kind": "result", **_record(row, compared)}
+    record["flags"] = [{"name": flag.name, "effect": flag.effect, "text": flag.text} for flag in row.flags]
+    record["metrics"] = {
+        name: {"value": value, "unit": unit, "better": better} for name, value, unit, better in row.metrics.values()
+    }
+    return record
 
 
 def agent_json(one: Standing) -> dict[str, object]:
@@ -388,24 +404,25 @@ def _md(rows: Sequence[ResultRow], compared: Compared) -> str:
     return "\n".join(out) if out else "No results.\n"
 
 
-def export(rows: Sequence[ResultRow], fmt: Format, comparisons: Iterable[Comparison] = ()) -> str:
+def export(rows: Sequence[ResultRow], fmt: Format, comparisons: Iterable[Comparison] = ()) -> Iterator[str]:
     """The rows as text that ends with a newline (CSV: RFC 4180 line ends), with what `comparisons` say of them.
 
+    In pieces, made when they are taken: a long table is never whole in memory.
     Markdown and JSON end with the agents of the comparisons, each with its success rate and mean speedup.
     In CSV, only text cells are guarded against formulas: a negative number stays a number.
     """
     compared = Compared(comparisons)
     if fmt == "json":
         return _json(rows, compared)
-    return _csv(rows, compared) if fmt == "csv" else _md(rows, compared)
+    return _csv(rows, compared) if fmt == "csv" else iter((_md(rows, compared),))
 
 
-def write_export(path: Path, text: str) -> None:
-    """Write `text` to `path` in one step, readable by its owner alone. Raises OSError; then `path` is as it was."""
+def write_export(path: Path, text: Iterable[str]) -> None:
+    """Write text to `path` in one step, readable by its owner alone. Raises OSError; then `path` is as it was."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as out:
-            out.write(text)
+            out.writelines(text)
             out.flush()
             os.fsync(out.fileno())
         Path(name).replace(path)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Final, Literal, get_args
 
 from isobench_tui.report import markdown, words
-from isobench_tui.report.export import Format, csv_text, export
+from isobench_tui.report.export import Format, csv_lines, export
 from isobench_tui.report.leaderboard import Board, Entry, Group, read
 from isobench_tui.report.leaderboard_text import SIMULATED, rate, title, to_json, verdicts
 from isobench_tui.report.markdown import plain
@@ -35,12 +35,15 @@ _MD_APART: Final = ("commit", "side", "repeats", "class", "blame", "reason")
 _MD_AGENTS: Final = ("agent", "campaign", "succeeded", "over baseline", "over human", "verdicts")
 
 
-def render(connection: sqlite3.Connection, what: What, fmt: Format, campaign: str | None = None) -> str:
-    """One kind of table of one campaign, or of all, as text that ends with a newline."""
+def render(connection: sqlite3.Connection, what: What, fmt: Format, campaign: str | None = None) -> Iterator[str]:
+    """One kind of table of one campaign, or of all, as text that ends with a newline.
+
+    All is read before it returns; the text comes in pieces, which need the connection no more.
+    """
     if what == "leaderboard":
-        return _leaderboard(read(connection, campaign), fmt)
+        return iter((_leaderboard(read(connection, campaign), fmt),))
     if what == "events":
-        return _events(page(connection, Wanted(campaign=campaign or ""), limit=-1), fmt)
+        return iter((_events(page(connection, Wanted(campaign=campaign or ""), limit=-1), fmt),))
     rows = result_rows(connection, campaign)
     found = tasks(connection, rows, campaign=campaign)
     return export(rows, fmt, [compare(task, DECIDING) for task in found])
@@ -52,14 +55,14 @@ def _events(events: Sequence[Event], fmt: Format) -> str:
     if fmt == "json":
         return _json_lines(clean)
     rows = [[record[name] for name in _EVENTS] for record in clean]
-    return csv_text(_EVENTS, rows) if fmt == "csv" else _md("Events", _EVENTS, rows)
+    return "".join(csv_lines(_EVENTS, rows)) if fmt == "csv" else _md("Events", _EVENTS, rows)
 
 
 def _leaderboard(board: Board, fmt: Format) -> str:
     if fmt == "json":
         return json.dumps(to_json(board), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if fmt == "csv":
-        return csv_text(_SIDES, [row for group in board.groups for row in _csv_rows(group)])
+        return "".join(csv_lines(_SIDES, (row for group in board.groups for row in _csv_rows(group))))
     parts = [_md_group(group) for group in board.groups]
     agents = [
         [

@@ -38,7 +38,7 @@ def export(source: Source) -> Write:
 
     def write(what: save.What, form: Format, folder: str) -> Path:
         text = source.ask(lambda connection: save.render(connection, what, form, source.campaign))
-        return to_file(text, Path(folder).expanduser().absolute(), f"isobench-{what}", form)
+        return to_file("".join(text), Path(folder).expanduser().absolute(), f"isobench-{what}", form)
 
     return write
 
