@@ -121,7 +121,7 @@ def _tried(conn: sqlite3.Connection, campaign: str | None, commit: str | None) -
     for ident, name, effect, text in tuples(conn, query, chosen):
         decided[ident].flags.append(Flag(name, effect, redact(text)))
     query = f"SELECT attempt_id, name, value, unit, better FROM metrics {_OF_ATTEMPTS} AND trial = -1"
-    same: dict[str, str] = {}  # a dozen texts, which SQLite gives anew for every row
+    same: dict[str, Any] = {}  # a dozen texts, which SQLite gives anew for every row
     for ident, name, value, unit, better in tuples(conn, query, chosen):
         one = Metric(same.setdefault(name, name), value, same.setdefault(unit, unit), same.setdefault(better, better))
         decided[ident].metrics[one.name] = one
