@@ -179,13 +179,11 @@ def _record(row: ResultRow, compared: Compared) -> dict[str, object]:
     }
 
 
-def _csv_cell(value: object) -> str:
+def _csv_cell(value: object) -> object:
     """A number as it is; text on one line, with an apostrophe before what a spreadsheet would run as a formula."""
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return repr(value) if isinstance(value, int | float) else _csv_text(str(value))
+    if isinstance(value, str):
+        return _csv_text(value)
+    return ("yes" if value else "no") if isinstance(value, bool) else value
 
 
 @lru_cache(maxsize=4096)
