@@ -14,7 +14,7 @@ from bench import SERVING, THROUGHPUT, A, B, Bench, C, bench_at, task
 
 from isobench_tui.results.metrics import metric
 from isobench_tui.results.models import Diagnosis, Flag, Verdict
-from isobench_tui.store import attempts, changes, db, query
+from isobench_tui.store import attempts, changes, db, query, schema
 from isobench_tui.store.answer import Rejected
 from isobench_tui.store.attempts import Done, Ending, Fate, Held, Requeue
 from isobench_tui.store.clock import now
@@ -256,3 +256,20 @@ def test_every_column_counts_but_these(store: sqlite3.Connection, table: str, ap
         before = changes.marks(store)
         store.execute(f"UPDATE {table} SET {row['name']} = {row['name']}")
         assert (changes.marks(store) != before) is (row["name"] not in apart), row["name"]
+
+
+def test_a_queue_that_an_older_version_wrote_is_read_and_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with bench_at(tmp_path) as bench:
+        with monkeypatch.context() as older:
+            older.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:5])
+            older.setattr(schema, "VERSION", 5)
+            submit(bench, "one", A, B)
+        db.create_store(bench.workspace).close()
+        with contextlib.closing(bench.store()) as store:
+            jobs = Jobs()
+            assert [job.id for job in read(jobs, store)] == [row["id"] for row in query.jobs(store)] != []
+            bench.command("hold", jobs.found[0].id)
+            assert read(jobs, store)[0].state == "held"
+            assert jobs.found == read(Jobs(), store)
