@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bench import A, bench_at, task, until
+from bench import SERVING, A, B, Bench, C, bench_at, task, until
 from disks import MB, CannotMount, SmallDisk, small_disk
 from dockerd import eventually
 
@@ -130,3 +130,48 @@ def test_a_runner_that_starts_on_a_full_disk_waits_for_it_to_empty() -> None:
         assert runner.wait(60) == 0
         assert bench.rows("SELECT outcome FROM jobs") == [{"outcome": "success"}]
         assert not (bench.workspace.root / ".room").exists()
+
+
+def campaign(bench: Bench, gates: Path) -> list[Path]:
+    """A job that serves, one that fails and a good one, each with a gate of its own that is not on the disk."""
+    made = [gates / name for name in "abc"]
+    tasks = [
+        task(A, SERVING, GATE=str(made[0])), task(B, FAKE="fail", GATE=str(made[1])), task(C, GATE=str(made[2])),
+    ]  # fmt: skip
+    bench.submit(bench.write(*tasks, limits="max_attempts = 1\nsame_failure = 1000"))
+    return made
+
+
+def test_a_disk_that_fills_under_every_job_changes_no_result(tmp_path: Path) -> None:
+    """Database, logs and trees are on it; under every second job the runner is killed while it is full."""
+    with bench_at(tmp_path / "calm") as calm:
+        for gate in campaign(calm, tmp_path):
+            gate.touch()
+        assert calm.runner().wait(60) == 0, calm.log()
+        expected = calm.outcomes()
+        for path in tmp_path.glob("[abc]*"):
+            if path.is_file():
+                path.unlink()
+    try:
+        disk = SmallDisk(8192 * MB)  # sparse; with less the queue would wait for space before it is filled
+    except CannotMount as reason:
+        pytest.skip(str(reason))
+    with contextlib.closing(disk), bench_at(disk.path) as bench:
+        gates = campaign(bench, tmp_path)
+        runner = bench.runner()
+        for number, gate in enumerate(gates):
+            bench.reached(gate)
+            disk.fill()
+            gate.touch()
+            until(lambda: not bench.family(), "what ran has ended on the full disk")
+            if number % 2 == 0:
+                runner.kill()
+                runner.wait()
+                runner = bench.runner()
+            disk.empty()
+        assert runner.wait(120) == 0, bench.log()
+        assert bench.outcomes() == expected
+        counted = bench.rows("SELECT sum(counts) AS n FROM attempts GROUP BY job_id")
+        assert counted == [{"n": 1}] * 3
+        assert bench.rows("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+        bench.assert_nothing_left()
