@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -45,6 +46,17 @@ async def test_a_loop_that_does_not_turn(bench: Bench, capfd: pytest.CaptureFixt
         until(lambda: not looks.wait(10 * QUICK.look), "more looks")
         assert len([text for text in told(bench) if "loop has not turned" in text]) == 1, "once"
     assert "test_a_loop_that_does_not_turn" in capfd.readouterr().err, "with the stacks"
+
+
+async def test_it_watches_on_where_its_log_takes_no_more(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    monkeypatch.setattr(sys, "stderr", open(full, "w", buffering=1, closefd=False))  # noqa: ASYNC230, SIM115
+    async with Watchdog(bench.workspace, QUICK).watching():
+        await asyncio.sleep(0)
+        until(lambda: any("loop has not turned" in text for text in told(bench)), "it is told in the store")
+        assert "watchdog" in {thread.name for thread in threading.enumerate()}
+    monkeypatch.undo()
+    os.close(full)
 
 
 async def test_a_thread_that_stands(bench: Bench) -> None:

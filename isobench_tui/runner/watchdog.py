@@ -147,12 +147,17 @@ class Watchdog:
         return new
 
     def _tell(self, text: str, attempt: str | None = None) -> None:
-        print(f"watchdog: {text}", file=sys.stderr, flush=True)  # noqa: T201 - runner.log is our only output
+        _log(f"watchdog: {text}")
         try:
             with contextlib.closing(db.connect(self.workspace.database)) as connection, db.transaction(connection):
                 events.add(connection, "watchdog", text, attempt=attempt)
         except sqlite3.Error as error:
-            print(f"watchdog: the event could not be written: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            _log(f"watchdog: the event could not be written: {error}")
+
+
+def _log(text: str) -> None:
+    with contextlib.suppress(OSError):  # its disk is full: the watch goes on
+        print(text, file=sys.stderr, flush=True)  # noqa: T201 - runner.log is our only output
 
 
 def _idle(frame: FrameType) -> bool:
