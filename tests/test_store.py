@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -306,6 +307,15 @@ def test_live_rows_are_replaced_and_go_with_their_attempt(store: sqlite3.Connect
     with db.transaction(store):
         live.drop(store, "a-1")
     assert [row["key"] for row in store.execute("SELECT key FROM live")] == [live.RUNNER_KEY]
+
+
+def test_a_forecast_of_an_older_version_is_read(store: sqlite3.Connection) -> None:
+    forecast = live.LiveForecast(5, (), (), ("image",), (), 7)
+    with db.transaction(store):
+        live.put(store, "forecast/a-1", forecast, "a-1")
+    assert query.live_forecast(store, "a-1") == forecast
+    store.execute("UPDATE live SET value = json_remove(value, '$.fetch')")
+    assert query.live_forecast(store, "a-1") == replace(forecast, fetch=0)
 
 
 MACHINE = live.LiveMachine(

@@ -169,7 +169,7 @@ def live_forecast(connection: sqlite3.Connection, attempt: str) -> live.LiveFore
         return None
     value = found[1]
     return live.LiveForecast(
-        fetch=value["fetch"],
+        fetch=value.get("fetch", 0),  # an attempt that an older version began may go on
         needs=tuple(live.LiveNeed(**need) for need in value["needs"]),
         volumes=tuple(live.LiveVolume(**volume) for volume in value["volumes"]),
         unknown=tuple(value["unknown"]),
