@@ -282,8 +282,10 @@ def test_a_database_with_a_broken_page(queued: Bench) -> None:
     with path.open("r+b") as file:
         file.seek((page - 1) * size)
         file.write(b"\xa5" * size)
-    for argv in [("status",), ("export",), ("skip", "aaaa"), ("logs", "aaaa"), ("run",)]:
+    for argv in [("status",), ("export",), ("skip", "aaaa"), ("logs", "aaaa")]:
         assert "the workspace's database cannot be used" in queued.refused(*argv)
+    said = queued.cli("run", code=2).stderr  # it may meet the page itself, or the runner's check does
+    assert "the workspace's database cannot be used" in said or "isobench.db is damaged" in said
 
 
 def test_an_empty_database_is_filled_by_run(queued: Bench) -> None:
