@@ -24,17 +24,22 @@ from typing import Literal
 
 import dockerd
 from campaigns import SERVE, THROUGHPUT, Images, Site, build_images, site_at, task
+from disks import MB, CannotMount, SmallDisk, small_disk
 from dockerd import CannotStart, Dockerd, Host, Registry, until
 
 from isobench_tui.runner import faults
 from isobench_tui.runner.watchdog import Limits
 
-How = Literal["point", "random", "driver", "engine", "freeze"]
+How = Literal["point", "random", "driver", "engine", "freeze", "disk"]
 Outcome = tuple[str, str | None, int]
 """Outcome or state, class, attempts that count."""
 
+DISK = 8192 * MB
+"""Size of the small disk, in a sparse file: with less the queue would wait for space before it is filled."""
 REACHED_S = 12.0
 """A named point that is not reached by then: the runner is killed where it is."""
+FULL_S = 4.0
+"""How long the disk is full."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Blow:
         return f"{self.point}@{self.passing}" if self.how == "point" else f"{self.how} after {self.after:.2f} s"
 
 
-def schedule(kills: int, seed: int, *, engines: int, drivers: int, freezes: int) -> list[Blow]:
+def schedule(kills: int, seed: int, *, engines: int, drivers: int, freezes: int, disks: int = 0) -> list[Blow]:
     """`kills` of the runner, two of three at a named point, each once before any twice; the rest lies between."""
     dice = random.Random(seed)
     points = [*faults.PHASES, *faults.BETWEEN, *faults.WRITES]
@@ -63,7 +68,7 @@ def schedule(kills: int, seed: int, *, engines: int, drivers: int, freezes: int)
             named.append(Blow("point", point=point, passing=passing))
     blows = named[: (2 * kills + 2) // 3]
     blows += [Blow("random", dice.uniform(0.0, 2.5)) for _ in range(kills - len(blows))]
-    for how, count in (("engine", engines), ("driver", drivers), ("freeze", freezes)):
+    for how, count in (("engine", engines), ("driver", drivers), ("freeze", freezes), ("disk", disks)):
         blows += [Blow(how, dice.uniform(0.2, 2.0)) for _ in range(count)]  # type: ignore[arg-type]
     dice.shuffle(blows)
     return blows
@@ -98,6 +103,8 @@ class Chaos:
     site: Site
     blows: list[Blow]
     freeze_s: float
+    disk: SmallDisk | None = None
+    """Where the site is, if it is to fill up."""
     say: bool = True
     struck: Counter[str] = field(default_factory=Counter)
     fallen: int = 0
@@ -153,6 +160,10 @@ class Chaos:
         if self.freeze_s > 2 * Limits().still:
             told = [text for text in self.site.story() if "stood still" in text]
             assert len(told) >= self.struck["freeze"], (told, self.struck["freeze"], self.site.tell())
+        if self.struck["disk"]:
+            assert self.site.rows("SELECT 1 FROM events WHERE kind = 'disk' OR text LIKE '%disk_full%'"), (
+                self.site.tell()
+            )
         assert mounts(self.site) == self._mounts, (self._mounts, mounts(self.site))
 
     # ------------------------------------------------------------------------------------------------- blows
@@ -180,6 +191,10 @@ class Chaos:
                 case "freeze":
                     self._work(runner, blow.after)
                     fell = self._freeze(runner)
+                case "disk":
+                    self._work(runner, blow.after)
+                    runner = self._fill_disk(runner, kill=blow.after > 1.0)
+                    self._work(runner, 3.0)
         finally:
             self._kill(runner)
         if fell:
@@ -236,6 +251,20 @@ class Chaos:
         runner.send_signal(signal.SIGCONT)
         self._work(runner, 3.0)
         return True
+
+    def _fill_disk(self, runner: subprocess.Popen[bytes], *, kill: bool) -> subprocess.Popen[bytes]:
+        """Not a byte is left for a while. `kill`: the runner dies meanwhile, the next one starts without space."""
+        assert self.disk is not None
+        self.disk.fill()
+        try:
+            self._work(runner, FULL_S)
+            if kill:
+                self._kill(runner)
+                runner = self._start("")
+                self._work(runner, FULL_S)
+        finally:
+            self.disk.empty()
+        return runner
 
     # --------------------------------------------------------------------------------------------- in between
 
@@ -311,25 +340,36 @@ def main() -> int:
     parser.add_argument(
         "--freeze", type=float, default=30.0, metavar="S", help="length of a kill -STOP (default: 30)"
     )
+    parser.add_argument(
+        "--disk", action="store_true", help="the workspace is on a disk of its own that fills and empties again"
+    )
     options = parser.parse_args()
     seed = options.seed if options.seed is not None else time.time_ns() % 1_000_000
-    print(
-        f"seed {seed}: `scripts/chaos --kills {options.kills} --jobs {options.jobs} --seed {seed}` repeats it",
-        flush=True,
+    again = f"scripts/chaos --kills {options.kills} --jobs {options.jobs} --seed {seed}{' --disk' * options.disk}"
+    print(f"seed {seed}: `{again}` repeats it", flush=True)
+    blows = schedule(
+        options.kills,
+        seed,
+        engines=options.kills // 40 + 1,
+        drivers=options.kills // 10 + 1,
+        freezes=1,
+        disks=options.kills // 10 + 1 if options.disk else 0,
     )
-    blows = schedule(options.kills, seed, engines=options.kills // 40 + 1, drivers=options.kills // 10 + 1, freezes=1)
     began = time.monotonic()
     try:
         with _parts() as (host, images), tempfile.TemporaryDirectory(prefix="isb-chaos-") as folder:
             with site_at(Path(folder) / "calm", host, images) as site:
                 expected = undisturbed(site, options.jobs)
                 print(f"undisturbed: {len(expected)} jobs in {time.monotonic() - began:.0f} s", flush=True)
-            with site_at(Path(folder) / "storm", host, images) as site:
-                chaos = Chaos(site, blows, options.freeze)
+            with (
+                small_disk(DISK) if options.disk else contextlib.nullcontext() as disk,
+                site_at((disk.path if disk else Path(folder)) / "storm", host, images) as site,
+            ):
+                chaos = Chaos(site, blows, options.freeze, disk)
                 chaos.run(options.jobs)
                 judge(expected, chaos)
                 campaigns, attempts = len(chaos.outcomes()), site.one("SELECT count(*) FROM attempts")
-    except CannotStart as reason:
+    except (CannotStart, CannotMount) as reason:
         print(f"scripts/chaos: {reason}", file=sys.stderr)
         return 2
     except AssertionError as error:
