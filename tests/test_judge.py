@@ -157,6 +157,15 @@ def test_endings_from_outside(changed: Mapping[str, Any], outcome: str, wanted: 
     assert (verdict.outcome, failure(verdict)) == (outcome, wanted)
 
 
+def test_a_failure_beside_a_full_disk_is_nobodys() -> None:
+    said = {"event": "fail", "phase": "measure", "failure": "client_failed", "reason": "the client ended with 1"}
+    end = {**END, "exit_code": 75, "outcome": "failed"}
+    verdict = judge(facts(exit_code=75, interrupted=True, events=(said, end)))
+    assert (verdict.outcome, failure(verdict)) == ("interrupted", "interrupted")
+    assert verdict.diagnosis is not None
+    assert "disk was full" in verdict.diagnosis.reason
+
+
 def test_a_timeout_names_its_phase_and_shows_the_last_word() -> None:
     verdict = judge(facts(timed_out="server", logs={"server.log": b"Loading weights\nstill loading\n"}))
     assert verdict.diagnosis is not None

@@ -29,7 +29,9 @@ import tempfile
 import time
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple
 
-EXIT_OK, EXIT_FAILED, EXIT_DEADLINE, EXIT_STOPPED = 0, 1, 124, 143
+EXIT_OK, EXIT_FAILED, EXIT_FULL, EXIT_DEADLINE, EXIT_STOPPED = 0, 1, 75, 124, 143
+FULL_BYTES = 1 << 20
+"""With less than this the disk of the run directory was full: what failed then may have failed by it."""
 TRIMMED_FOLDERS = ("tests", "docs", "benchmarks", "examples")
 COMPILED_SUFFIXES = (".cu", ".cuh", ".cpp", ".cc", ".c", ".h", ".hpp", ".pyx")
 COMPILED_NAMES = ("CMakeLists.txt", "setup.py")
@@ -127,6 +129,8 @@ class Events:
     def __init__(self, path: str) -> None:
         self._fd = open_append(path)
         self._torn = False
+        self.lost = False
+        """An event had no room."""
 
     def emit(self, event: str, **fields: Any) -> None:
         line = json.dumps(dict(event=event, at=time.time(), boot=boot(), **fields)).encode() + b"\n"
@@ -136,7 +140,7 @@ class Events:
                 line = line[os.write(self._fd, line) :]
             self._torn = False
         except OSError as error:
-            self._torn = True  # a full disk must not end a measurement; the exit code still tells
+            self._torn = self.lost = True  # a full disk must not end a measurement; the exit code still tells
             sys.stderr.write("driver: %s not written: %s\n" % (event, error))
 
 
@@ -149,6 +153,12 @@ def open_append(path: str) -> int:
         raise OSError("%s is not a regular file" % path)
     os.set_blocking(fd, True)
     return fd
+
+
+def is_full(path: str) -> bool:
+    """Whether next to nothing can be written there; root may also take the blocks that ext4 keeps for it."""
+    found = os.statvfs(path)
+    return (found.f_bavail if os.geteuid() else found.f_bfree) * found.f_frsize < FULL_BYTES
 
 
 def tail(path: str, since: int = 0) -> str:
@@ -1059,6 +1069,8 @@ class Driver:
             code, outcome = EXIT_FAILED, "failed"
             reason = "%s: %s" % (type(error).__name__, error)
             self.events.emit("fail", phase=self.phase, failure="harness_misconfig", reason=reason)
+        if outcome in ("failed", "timed_out") and (self.events.lost or is_full(self.job["run"])):
+            code = EXIT_FULL
         self.processes.armed = False
         grace = float(self.job["grace"])
         if outcome == "stopped":  # whoever stops us waits `grace` before it kills us: end before that

@@ -18,6 +18,8 @@ EXIT_OK = 0
 """Every trial ran and the server, where there is one, answered 200 afterwards."""
 EXIT_FAILED = 1
 """A step failed; the last `fail` event says which."""
+EXIT_FULL = 75
+"""As 1 or 124, but the disk of the run directory had no room, so that it may be why (EX_TEMPFAIL of sysexits.h)."""
 EXIT_DEADLINE = 124
 """A deadline of job.json passed (GNU timeout's code)."""
 EXIT_STOPPED = 143

@@ -22,6 +22,8 @@ EXIT_DEADLINE = 124
 """The driver's code for a missed deadline, as `engine.job` fixes it."""
 EXIT_STOPPED = 143
 """The driver's code for SIGTERM and SIGINT."""
+EXIT_FULL = 75
+"""The driver's code (EX_TEMPFAIL of sysexits.h) for a failure beside a disk without room."""
 
 CHAIN = 400
 """Lines before and after the one nearest to the cause that still belong to the same failure."""

@@ -12,7 +12,15 @@ from typing import Final
 from isobench_tui.campaign.models import Workload
 from isobench_tui.results.classes import DEFAULT_BLAME, blame_for
 from isobench_tui.results.clues import Context
-from isobench_tui.results.diagnose import EXIT_DEADLINE, EXIT_STOPPED, explain, find_cause, frame_of, sentence
+from isobench_tui.results.diagnose import (
+    EXIT_DEADLINE,
+    EXIT_FULL,
+    EXIT_STOPPED,
+    explain,
+    find_cause,
+    frame_of,
+    sentence,
+)
 from isobench_tui.results.errors import MAX_TEXT, last_line
 from isobench_tui.results.facts import SETUP_LOG, AttemptFacts, event_int, event_text
 from isobench_tui.results.life import dead_engine
@@ -114,7 +122,10 @@ def _ended_from_outside(facts: AttemptFacts) -> Diagnosis | None:
     if facts.cancelled:
         return _diagnosis(facts, "cancelled", "The attempt was cancelled.", None)
     if facts.interrupted:
-        return _diagnosis(facts, "interrupted", "The attempt was interrupted and has no result of its own.", None)
+        reason = "The attempt was interrupted and has no result of its own."
+        if facts.exit_code == EXIT_FULL:
+            reason = "The disk was full when the attempt failed: what would prove why it did had no room."
+        return _diagnosis(facts, "interrupted", reason, None)
     if facts.engine_failure is not None:
         failure, message = facts.engine_failure
         said = Evidence("engine", 0, event_text({"message": message}, "message", MAX_TEXT))

@@ -16,6 +16,7 @@ from isobench_tui.campaign import patchlint
 from isobench_tui.engine.base import DiskFull, EngineError, Exit, Handle
 from isobench_tui.engine.job import INSPECT_FILE, SERVER_LOG, SETUP_LOG
 from isobench_tui.results.classes import blame_for
+from isobench_tui.results.diagnose import EXIT_FULL
 from isobench_tui.results.facts import AttemptFacts, MachineFacts, event_text
 from isobench_tui.results.judge import judge
 from isobench_tui.results.models import Diagnosis, Evidence, TrialFacts, Verdict
@@ -276,6 +277,8 @@ def _judge(
     if engine is None and exit_.error and not seen and exit_.code is not None:
         engine = ("env_broken", exit_.error)  # the container's init could not even start the driver
     lost = facts.exit is not None and exit_.code is None and exit_.signal is None
+    # where a runner saw it, it is `disk_full`; a patch that fills the disk itself is on hold after three times
+    unseen_full = exit_.code == EXIT_FULL and facts.starved is None
     known = AttemptFacts(
         workload=order.spec.workload,
         events=tuple(seen),
@@ -291,7 +294,10 @@ def _judge(
         timed_out=facts.timeout[0] if facts.timeout else None,
         # a stop that came after the driver's own good end changes nothing
         cancelled=facts.stopped and not ended_itself,
-        interrupted=facts.interrupted is not None or lost or (facts.timeout is None and _cut_off(seen, exit_)),
+        interrupted=facts.interrupted is not None
+        or lost
+        or unseen_full
+        or (facts.timeout is None and _cut_off(seen, exit_)),
         patched=order.patch is not None,
         patch_files=patchlint.read(order.patch).paths if order.patch is not None else (),
         min_window_s=order.settings.min_window_s,
