@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sqlite3
 import time
@@ -326,10 +327,15 @@ async def shows(pilot: Pilot[None], condition: Callable[[], Any], seconds: float
 
 
 async def still(pilot: Pilot[None]) -> None:
-    """Until nothing is being loaded and every message is handled."""
-    await shows(pilot, lambda: not [w for w in pilot.app.workers if w.is_running and w.name == "load"])
+    """Until nothing is being loaded or made into lines, and every message is handled."""
+    for work in ("load", "lines"):  # what was loaded is then made into lines
+        await shows(pilot, functools.partial(_idle, pilot, work))
+        await pilot.pause()
     await pilot.pause()
-    await pilot.pause()
+
+
+def _idle(pilot: Pilot[None], work: str) -> bool:
+    return not any(worker.is_running and worker.name == work for worker in pilot.app.workers)
 
 
 def screen_text(app: Any) -> str:
