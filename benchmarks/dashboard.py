@@ -52,11 +52,13 @@ Side = tuple[list[str], dict[str, str], bytes]
 """argv, environment, and what is on the screen once it is of use."""
 
 
+FOREIGN = "ISOBENCH_", "SSH_", "TEXTUAL_", "PYTHON"
+"""Variables that would change the dashboard, or (PYTHONDONTWRITEBYTECODE) have it compiled anew at each start."""
+
+
 def environment(folder: Path) -> dict[str, str]:
-    """This user's, without what would change the dashboard."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("ISOBENCH_", "SSH_", "TEXTUAL_"))
-    }
+    """This user's, without what would change what is measured."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     return {**kept, "XDG_CONFIG_HOME": str(folder / "config"), "TERM": "xterm-256color", "COLORTERM": "truecolor"}
 
 

@@ -14,6 +14,7 @@ from textual.pilot import Pilot
 from isobench_tui.store.workspace import Workspace
 from isobench_tui.tui.app import Dashboard
 from isobench_tui.tui.board import Board
+from isobench_tui.tui.feed import Feed
 from isobench_tui.tui.settings import Settings
 from isobench_tui.tui.source import Source
 
@@ -33,7 +34,7 @@ async def until(pilot: Pilot[None], condition: Callable[[Board], bool]) -> None:
 
 async def pictures(workspace: Path) -> None:
     """While the 20th job measures, and once all have ended."""
-    app = Dashboard(Source(Workspace(workspace)), Settings.model_validate({"alerts": "none"}), readonly=True)
+    app = Dashboard(Feed(Source(Workspace(workspace))), Settings(alerts="none"), readonly=True)
     async with app.run_test(size=SIZE) as pilot:
         await until(pilot, lambda board: ended(board) >= 19 and measures(board))
         await pilot.press("1")

@@ -25,6 +25,7 @@ from isobench_tui.store.attempts import Done, Ending
 from isobench_tui.store.clock import stamp
 from isobench_tui.tui.app import Dashboard
 from isobench_tui.tui.board import Board
+from isobench_tui.tui.feed import Feed
 from isobench_tui.tui.settings import Settings
 from isobench_tui.tui.source import Source
 
@@ -302,10 +303,9 @@ async def watched(
     scene: Bench, size: tuple[int, int] = (120, 40), *, settle: bool = True, **options: Any
 ) -> AsyncIterator[tuple[Dashboard, Pilot[None]]]:
     """The dashboard on a workspace, once it shows what is there. Options: settings, or `readonly`, `start_runner`."""
-    own = {name: options.pop(name) for name in ("readonly", "start_runner", "clock") if name in options}
-    app = Dashboard(
-        Source(scene.workspace), Settings(**{"alerts": "none", **options}), **{"clock": lambda: NOW, **own}
-    )
+    own = {name: options.pop(name) for name in ("readonly", "start_runner") if name in options}
+    feed = Feed(Source(scene.workspace), options.pop("clock", lambda: NOW))
+    app = Dashboard(feed, Settings(**{"alerts": "none", **options}), **own)
     async with app.run_test(size=size, notifications=True) as pilot:
         if settle:
             await shows(pilot, lambda: board(app).snapshot.at != 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -15,9 +16,13 @@ from textual.pilot import Pilot
 
 from isobench_tui.store import db, live
 from isobench_tui.store.workspace import WorkspaceError
+from isobench_tui.tui import reading
 from isobench_tui.tui.dialogs.confirm import Confirm
 from isobench_tui.tui.dialogs.page import Page
+from isobench_tui.tui.feed import Feed
 from isobench_tui.tui.messages import ReadFailed, SnapshotArrived
+from isobench_tui.tui.snapshot import Snapshot
+from isobench_tui.tui.source import Source
 
 
 @pytest.fixture
@@ -353,20 +358,32 @@ async def test_themes(scene: Scene, theme: str) -> None:
 
 async def test_a_store_that_cannot_be_read_is_told_and_tried_again(scene: Scene) -> None:
     path = scene.workspace.database
-    async with watched(scene) as (app, pilot):
-        hidden = path.with_name("hidden.db")
-        path.rename(hidden)
-        board(app).queue.tell(board(app).snapshot)
-        app._ending.set()
-        await still(pilot)
-        hidden.rename(path)
+    hidden = path.rename(path.with_name("hidden.db"))
     async with watched(scene, settle=False) as (app, pilot):
-        path.rename(hidden)
-        app.workers.cancel_group(app, "reader")
-        app._read_on()
         await shows(pilot, lambda: "cannot read the store" in screen_text(app))
         hidden.rename(path)
         await shows(pilot, lambda: "cannot read the store" not in screen_text(app))
+        await shows(pilot, lambda: "aaaaaaaa human" in screen_text(app))
+
+
+async def test_what_was_read_before_there_is_a_screen_is_shown_by_it(scene: Scene) -> None:
+    heard: SimpleQueue[Snapshot | str] = SimpleQueue()
+    feed = Feed(Source(scene.workspace))
+    feed.begin()
+    feed.listen(heard.put)
+    first = heard.get(timeout=30)
+    feed.close()
+    assert isinstance(first, Snapshot)
+    assert len(first.jobs) == len(scene.rows("SELECT id FROM jobs"))
+
+
+async def test_a_fault_of_ours_while_reading_is_told_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(reading, "pause_of", broken)
+    async with watched(scene, settle=False) as (app, pilot):
+        await shows(pilot, lambda: "cannot read the store: a fault of ours" in screen_text(app))
 
 
 async def test_a_failing_tab_says_so_and_nothing_else_fails(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

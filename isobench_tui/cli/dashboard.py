@@ -45,18 +45,21 @@ def show(
     """Open it until it is closed. False: the campaign goes on. Raises SettingsError, SystemExit after a crash."""
     gc.set_threshold(*GC)
     from isobench_tui.tui import settings
+    from isobench_tui.tui.feed import Feed
+    from isobench_tui.tui.source import Source
 
     found = settings.load({"theme": options.theme, "fps": options.fps}).settings
+    exports = Path(found.export_dir).expanduser() if found.export_dir else None
+    feed = Feed(Source(workspace, campaign, exports))
+    feed.begin()
     slow = "SSH_CONNECTION" in os.environ or "SSH_TTY" in os.environ
     # Textual reads these when it is imported
     os.environ["TEXTUAL_FPS"] = str(found.fps or (FPS_SSH if slow else FPS))
     os.environ["TEXTUAL_ANIMATIONS"] = "none"
     from isobench_tui.tui.app import Dashboard
-    from isobench_tui.tui.source import Source
 
     start = None if start_runner is None else functools.partial(start_runner)
-    exports = Path(found.export_dir).expanduser() if found.export_dir else None
-    app = Dashboard(Source(workspace, campaign, exports), found, readonly=options.readonly, start_runner=start)
+    app = Dashboard(feed, found, readonly=options.readonly, start_runner=start)
     app.run(mouse=found.mouse)
     if app.stuck:
         os._exit(INTERRUPTED)  # an ordinary end would wait for the terminal: the interpreter flushes what is left

@@ -1,39 +1,28 @@
-"""The dashboard as a program: reads the store in a thread, tells its screen, dies without harm to anything."""
+"""The dashboard as a program: hears what the store holds, tells its screen, dies without harm to anything."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from textual import on, work
+from textual import on
 from textual.app import App, SystemCommand
 from textual.screen import Screen
-from textual.worker import get_current_worker
 
-from isobench_tui.store import db
-from isobench_tui.store.workspace import WorkspaceError
 from isobench_tui.tui import crash
 from isobench_tui.tui.board import Board, StartRunner
 from isobench_tui.tui.copying import OSC52_MOST, to_file
 from isobench_tui.tui.driver import LossyDriver
+from isobench_tui.tui.feed import Feed
 from isobench_tui.tui.messages import Copy, ReadFailed, SnapshotArrived
 from isobench_tui.tui.palette import verbs
-from isobench_tui.tui.reading import Reading
 from isobench_tui.tui.settings import Settings
-from isobench_tui.tui.snapshot import Clock, Snapshot
-from isobench_tui.tui.source import Source
+from isobench_tui.tui.snapshot import Snapshot
 from isobench_tui.tui.views.notices import notices
-
-POLL_S = 0.2
-AGAIN_S = 2.0
-"""Seconds after which a store that could not be read is tried again."""
 
 
 class Dashboard(App[None]):
@@ -46,32 +35,30 @@ class Dashboard(App[None]):
 
     def __init__(
         self,
-        source: Source,
+        feed: Feed,
         settings: Settings,
         *,
         readonly: bool = False,
         start_runner: StartRunner | None = None,
-        clock: Clock = time.time,
     ) -> None:
         super().__init__(driver_class=LossyDriver)
-        self.source, self.settings = source, settings
-        self._readonly, self._start_runner, self._clock = readonly, start_runner, clock
-        self._last = Snapshot(str(source.workspace.root), True, 0.0)
-        self._ending = threading.Event()
+        self.feed, self.source, self.settings = feed, feed.source, settings
+        self._readonly, self._start_runner = readonly, start_runner
+        self._last = Snapshot(str(feed.source.workspace.root), True, 0.0)
         self.report: Path | None = None
         """Where the report of a crash was written."""
 
     async def on_mount(self) -> None:
         self.theme = self.settings.theme
         self.set_keymap(self.settings.keymap)
-        self._read_on()  # what it finds waits until the screen is there
+        self.feed.listen(self._heard)  # what it found waits until the screen is there
         await self.push_screen(
             Board(
                 self.source,
                 self.settings,
                 readonly=self._readonly,
                 start_runner=self._start_runner,
-                clock=self._clock,
+                clock=self.feed.clock,
             )
         )
         loop = asyncio.get_running_loop()
@@ -81,26 +68,11 @@ class Dashboard(App[None]):
         self.set_interval(0.5, self._catch_up)
 
     def on_unmount(self) -> None:
-        self._ending.set()
+        self.feed.close()
 
-    @work(thread=True, exclusive=True, group="reader", exit_on_error=False)
-    def _read_on(self) -> None:
-        """Poll the store until the end; whatever goes wrong is shown, and tried again."""
-        worker = get_current_worker()
-        while not worker.is_cancelled and not self._ending.is_set():
-            try:
-                self._read(worker.is_cancelled)
-            except (WorkspaceError, sqlite3.Error, OSError) as error:
-                self.post_message(ReadFailed(f"cannot read the store: {error}"))
-                self._ending.wait(AGAIN_S)
-
-    def _read(self, cancelled: bool) -> None:
-        with contextlib.closing(db.open_store(self.source.workspace)) as connection:
-            reading = Reading(self.source.workspace, connection, self.source.campaign, self._clock)
-            while not cancelled and not self._ending.wait(POLL_S if reading.started else 0.0):
-                snapshot = reading.next()
-                if snapshot is not None:
-                    self.post_message(SnapshotArrived(snapshot))
+    def _heard(self, what: Snapshot | str) -> None:
+        """In the feed's thread."""
+        self.post_message(ReadFailed(what) if isinstance(what, str) else SnapshotArrived(what))
 
     @on(SnapshotArrived)
     def _arrived(self, event: SnapshotArrived) -> None:
