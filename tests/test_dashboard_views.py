@@ -78,7 +78,8 @@ def snapshot(*jobs: Job, **fields: Any) -> Snapshot:
         counts[word] = counts.get(word, 0) + 1
     campaign = Campaign("c", "active", False, False, Tally(**counts), stamp(NOW - 200))
     alive = Runner("running", 7, "docker")
-    return Snapshot("/w", True, NOW, **{"runner": alive, "campaigns": (campaign,), "jobs": jobs, **fields})
+    queue = {"jobs": jobs, "places": {one.id: place for place, one in enumerate(jobs)}}
+    return Snapshot("/w", True, NOW, **{"runner": alive, "campaigns": (campaign,), **queue, **fields})
 
 
 def plain(lines: tuple[Text, ...]) -> str:

@@ -18,8 +18,9 @@ class Jobs:
     campaign: str | None = None
     found: tuple[Job, ...] = ()
     """In the order of the queue, with headline metrics, speedups and flags."""
+    places: dict[str, int] = field(default_factory=dict)
+    """id -> where it stands in `found`; another one where the order is another."""
     _marks: Marks = changes.NOTHING
-    _order: list[str] = field(default_factory=list)
     _known: dict[str, Job] = field(default_factory=dict)
 
     def read(self, connection: sqlite3.Connection) -> tuple[Job, ...]:
@@ -35,12 +36,12 @@ class Jobs:
             tasks = changes.tasks_since(connection, self._marks.jobs, HEADLINE, self.campaign)
             fresh = {job.id: job for task in tasks for job in jobs_of(task)}
         if now.order != self._marks.order:
-            self._order = changes.order(connection, self.campaign)
+            self.places = {key: place for place, key in enumerate(changes.order(connection, self.campaign))}
         self._known.update(fresh)
-        if len(self._known) != len(self._order):  # some were deleted
-            self._known = {key: self._known[key] for key in self._order}
+        if len(self._known) != len(self.places):  # some were deleted
+            self._known = {key: self._known[key] for key in self.places}
         self._marks = now
-        self.found = tuple(map(self._known.__getitem__, self._order))
+        self.found = tuple(map(self._known.__getitem__, self.places))
         return self.found
 
 

@@ -103,6 +103,7 @@ class Reading:
             new,
             campaigns=campaigns(self.connection, self.campaign),
             jobs=self._jobs.read(self.connection),
+            places=self._jobs.places,
         )
 
 

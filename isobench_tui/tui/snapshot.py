@@ -162,12 +162,16 @@ class Snapshot:
     pause: Pause | None = None
     campaigns: tuple[Campaign, ...] = ()
     jobs: tuple[Job, ...] = ()
+    """In the order of the queue."""
+    places: Mapping[str, int] = field(default_factory=dict)
+    """id -> where the job stands in `jobs`."""
     running: tuple[Running, ...] = ()
     machine: Machine | None = None
     means: Means = field(default_factory=dict)
 
     def job(self, key: str | None) -> Job | None:
-        return next((job for job in self.jobs if job.id == key), None) if key else None
+        place = self.places.get(key or "")
+        return None if place is None else self.jobs[place]
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class QueuePane(Vertical):
 
     def tell(self, snapshot: Snapshot) -> None:
         self._snapshot = snapshot
-        self._marked &= {job.id for job in snapshot.jobs}
+        self._marked = frozenset(key for key in self._marked if key in snapshot.places)
         self.draw()
         if self._follows:
             self._stand_on_what_runs(snapshot)
@@ -103,7 +103,7 @@ class QueuePane(Vertical):
         self.draw()
 
     def _stand_on_what_runs(self, snapshot: Snapshot) -> None:
-        running = [job.id for job in snapshot.jobs if job.state == "running"]
+        running = [one.job for one in snapshot.running]
         if running and self._followed not in running and self.list.choose(running[0]):
             self._followed = running[0]
 

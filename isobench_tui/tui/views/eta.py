@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from isobench_tui.store.clock import seconds
-from isobench_tui.tui.snapshot import Means, Snapshot
+from isobench_tui.tui.snapshot import Means, Running, Snapshot
 
 PHASES = ("preflight", "image", "model", "start", "setup", "server", "measure", "collect", "cleanup")
 _SERVING_ONLY = "server"
@@ -13,14 +15,15 @@ def eta(snapshot: Snapshot, now: float) -> float | None:
     """Seconds until nothing is left, over all lanes that work; None before any attempt has ended."""
     if ("", "cleanup") not in snapshot.means:
         return None
-    modes = {job.id: job.mode for job in snapshot.jobs}
-    rest = sum(expected(snapshot.means, job.mode) for job in snapshot.jobs if job.state == "queued")
-    lanes = max(1, len(snapshot.running))
-    ends = [
-        max(0.0, expected(snapshot.means, modes.get(one.job, "")) - (now - seconds(one.started_at)))
-        for one in snapshot.running
-    ]
-    return (rest + sum(ends)) / lanes
+    waiting = Counter(job.mode for job in snapshot.jobs if job.state == "queued")
+    rest = sum(count * expected(snapshot.means, mode) for mode, count in waiting.items())
+    ends = [max(0.0, _of_attempt(snapshot, one) - (now - seconds(one.started_at))) for one in snapshot.running]
+    return (rest + sum(ends)) / max(1, len(snapshot.running))
+
+
+def _of_attempt(snapshot: Snapshot, one: Running) -> float:
+    job = snapshot.job(one.job)
+    return expected(snapshot.means, job.mode if job else "")
 
 
 def expected(means: Means, mode: str) -> float:

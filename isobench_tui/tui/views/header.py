@@ -48,10 +48,9 @@ def _name(snapshot: Snapshot) -> Text:
 
 def _current(snapshot: Snapshot) -> str:
     """The campaign that is worked on, else the newest."""
-    running = {one.job for one in snapshot.running}
-    for job in snapshot.jobs:
-        if job.id in running:
-            return job.campaign
+    running = [job for one in snapshot.running if (job := snapshot.job(one.job))]
+    if running:
+        return running[0].campaign
     left = [campaign.name for campaign in snapshot.campaigns if campaign.tally.left]
     return left[0] if left else snapshot.campaigns[-1].name
 

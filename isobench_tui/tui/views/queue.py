@@ -120,7 +120,8 @@ class QueueLines:
 
     @cached_property
     def _several(self) -> bool:
-        return any(job.campaign != self.jobs[0].campaign for job in self.jobs)
+        """The jobs of a campaign stand together."""
+        return bool(self.jobs) and self.jobs[0].campaign != self.jobs[-1].campaign
 
     @cached_property
     def _places(self) -> dict[str, int]:

@@ -83,7 +83,7 @@ class LineList(ScrollView, can_focus=True):
     def _keep_cursor(self) -> None:
         if not self._cursor:
             return
-        where = self._lines.find(self._key) if self._key else None
+        where = self._find(self._key, self._at) if self._key else None
         if where is not None:
             if where != self._at:
                 before, self._at = self._at, where
@@ -97,11 +97,17 @@ class LineList(ScrollView, can_focus=True):
         if anchor is None or top == 0:
             return
         key, offset = anchor
-        where = self._lines.find(key)
+        where = self._find(key, top + offset)
         if where is not None and where - offset != top:
             self.scroll_to(y=max(0, where - offset), animate=False, immediate=True)
         if followed:
             self._into_view()
+
+    def _find(self, key: str, near: int) -> int | None:
+        """Most often it stands where it stood, and then not all lines are looked through."""
+        if near < len(self._lines) and self._lines.key(near) == key:
+            return near
+        return self._lines.find(key)
 
     def choose(self, key: str) -> bool:
         """Put the cursor on a key, if it is there."""
