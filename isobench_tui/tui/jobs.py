@@ -11,6 +11,9 @@ from isobench_tui.store.changes import Marks, QueuedJob, QueuedTask
 from isobench_tui.tui.snapshot import Job
 
 
+NO_FLAGS: frozenset[str] = frozenset()
+
+
 @dataclass(slots=True)
 class Jobs:
     """The jobs of one campaign, or of all, as one reader last saw them."""
@@ -78,8 +81,10 @@ def _job(task: QueuedTask, job: QueuedJob, base: list[float]) -> Job:
         unit=job.unit or "",
         metric=job.metric or "",
         speedup=_speedup(job, base),
-        flags=tuple(name for name, _ in job.flags),
-        invalidating=frozenset(name for name, effect in job.flags if effect == "invalidates"),
+        flags=tuple(name for name, _ in job.flags) if job.flags else (),
+        invalidating=frozenset(name for name, effect in job.flags if effect == "invalidates")
+        if job.flags
+        else NO_FLAGS,
     )
 
 
