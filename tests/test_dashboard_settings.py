@@ -40,7 +40,7 @@ def test_nothing_set_is_the_defaults(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[dashboard]\nfps = 0\n", "dashboard.fps = 0: Input should be greater than or equal to 1"),
+        ("[dashboard]\nfps = 0\n", "dashboard.fps = 0: it can be 1 to 60"),
         ('[dashboard]\ncolour = "red"\n', "unknown key dashboard.colour; known are theme"),
         ('[dashboard]\ntheme = "nope"\n', "no such theme; there are"),
         ('[dashboard.keymap]\n"queue.fly" = "f"\n', "names no action 'queue.fly'"),

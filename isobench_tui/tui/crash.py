@@ -7,10 +7,10 @@ import platform
 import tempfile
 import time
 import traceback
-from importlib.metadata import version
 from pathlib import Path
 
 import platformdirs
+import textual
 
 from isobench_tui import __version__
 
@@ -18,7 +18,7 @@ from isobench_tui import __version__
 def write() -> Path:
     """Write the exception that is being handled; returns where."""
     head = (
-        f"isobench {__version__}, textual {version('textual')}, Python {platform.python_version()}, "
+        f"isobench {__version__}, textual {textual.__version__}, Python {platform.python_version()}, "
         f"{platform.platform()}, TERM={os.environ.get('TERM', '')}, {time.strftime('%Y-%m-%dT%H:%M:%S%z')}\n\n"
     )
     return _save(head + traceback.format_exc())

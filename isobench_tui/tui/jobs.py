@@ -10,7 +10,6 @@ from isobench_tui.store import changes
 from isobench_tui.store.changes import Marks, QueuedJob, QueuedTask
 from isobench_tui.tui.snapshot import Job
 
-
 NO_FLAGS: frozenset[str] = frozenset()
 
 
