@@ -6,11 +6,13 @@ import asyncio
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from textual.pilot import Pilot
 
+from isobench_tui.store.clock import seconds
 from isobench_tui.store.workspace import Workspace
 from isobench_tui.tui.app import Dashboard
 from isobench_tui.tui.board import Board
@@ -24,6 +26,8 @@ WITHIN_S = 900.0
 PAINTED_S = 4.0
 """By then a tab that was opened has been read and drawn."""
 
+MEASURED_S = 2.5
+
 
 async def until(pilot: Pilot[None], condition: Callable[[Board], bool]) -> None:
     """Turn the event loop until the screen's snapshot is so. Raises TimeoutError."""
@@ -33,12 +37,12 @@ async def until(pilot: Pilot[None], condition: Callable[[Board], bool]) -> None:
 
 
 async def pictures(workspace: Path) -> None:
-    """While the 20th job measures, and once all have ended."""
+    """While a job behind the 19th measures, and once all have ended."""
     app = Dashboard(Feed(Source(Workspace(workspace))), Settings(alerts="none"), readonly=True)
     async with app.run_test(size=SIZE) as pilot:
-        await until(pilot, lambda board: ended(board) >= 19 and measures(board))
         await pilot.press("1")
-        await pilot.pause(PAINTED_S)
+        await until(pilot, lambda board: ended(board) >= 19 and measures(board))
+        await pilot.pause()
         save(app, "dashboard")
         await until(pilot, lambda board: 0 < ended(board) == len(board.snapshot.jobs))
         await pilot.press("2", "z")
@@ -51,8 +55,9 @@ def ended(board: Board) -> int:
 
 
 def measures(board: Board) -> bool:
-    """Whether an attempt has told tokens per second."""
-    return any(one.live is not None and one.live.tokens_per_s for one in board.snapshot.running)
+    """Whether an attempt has told tokens per second for a while."""
+    lives = [one.live for one in board.snapshot.running if one.live is not None]
+    return any(live.tokens_per_s and time.time() - seconds(live.since) > MEASURED_S for live in lives)
 
 
 def save(app: Dashboard, name: str) -> None:
