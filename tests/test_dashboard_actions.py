@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import scenes
 from bench import A, B
+from rich.color import Color as RichColor
+from rich.segment import Segment
 from scenes import Scene, board, scene_at, screen_text, shows, still, watched
 from textual.pilot import Pilot
 
@@ -23,6 +25,9 @@ from isobench_tui.tui.feed import Feed
 from isobench_tui.tui.messages import ReadFailed, SnapshotArrived
 from isobench_tui.tui.snapshot import Snapshot
 from isobench_tui.tui.source import Source
+
+DRAWN = " │╭╮╰╯─█▁▂▃▄▅▆▇▏▎▍▌▋▊▉░"
+"""Frames, bars and graphs."""
 
 
 @pytest.fixture
@@ -354,6 +359,42 @@ async def test_themes(scene: Scene, theme: str) -> None:
     async with watched(scene, theme=theme) as (app, _):
         assert app.theme == theme
         assert "aaaaaaaa human" in screen_text(app)
+
+
+@pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "nord", "gruvbox"])
+async def test_what_the_cursor_and_a_mark_lie_on_and_where_lines_are_from_can_be_read(
+    scene: Scene, theme: str
+) -> None:
+    log = scene.workspace.run_dir(scene.run("a:human#1", "measure")) / "server.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("INFO it serves\n")
+    async with watched(scene, theme=theme) as (app, pilot):
+        await at(pilot, scene, "a:baseline#1")
+        await pilot.press("space")
+        await at(pilot, scene, "a:human#1")
+        await shows(pilot, lambda: "it serves" in screen_text(app))
+        words = ("done ", "aaaaaaaa baseline", "aaaaaaaa human", "it serves")
+        strips = app.screen._compositor.render_strips(app.size)
+        for strip in (one for one in strips if any(word in one.text for word in words)):
+            for segment in strip:
+                if segment.text.strip(DRAWN):
+                    assert contrast(segment) > 2.4, (segment, strip.text)
+
+
+def contrast(segment: Segment) -> float:
+    """Of a segment's letters to their ground, 1 to 21 (WCAG 2)."""
+    style = segment.style
+    assert style is not None
+    assert style.color is not None
+    assert style.bgcolor is not None
+    light = sorted(map(luminance, (style.color, style.bgcolor)))
+    return (light[1] + 0.05) / (light[0] + 0.05)
+
+
+def luminance(color: RichColor) -> float:
+    parts = [part / 255 for part in color.get_truecolor()]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
 async def test_a_store_that_cannot_be_read_is_told_and_tried_again(scene: Scene) -> None:

@@ -21,6 +21,7 @@ from isobench_tui.tui.log.page import Key, Line
 from isobench_tui.tui.log.scroller import Scroller, VisibleRow
 from isobench_tui.tui.log.state import ALL, State
 from isobench_tui.tui.log.wrap import index_at
+from isobench_tui.tui.widgets.component import component_style
 
 _WHEEL = 3
 _SIDE = 16
@@ -163,12 +164,12 @@ class LogView(Widget, can_focus=True):
         if y < len(self._rows):
             row = self._rows[y]
             if row.line.key == self._point:
-                style = base + self.get_component_rich_style("log--point", partial=True)
+                style = base + component_style(self, "log--point")
             text = self._gutter_text(row)
             text.append_text(self._row_text(row, width - self._gutter - 1))
         console: Console = self.app.console
         strip = Strip(text.render(console)).adjust_cell_length(width - 1, style).apply_style(style)
-        bar = Text("█" if self._thumb(y) else " ", self.get_component_rich_style("log--bar", partial=True), end="")
+        bar = Text("█" if self._thumb(y) else " ", component_style(self, "log--bar"), end="")
         return Strip([*strip, *Strip(bar.render(console)).apply_style(base)], width)
 
     def _gutter_text(self, row: VisibleRow) -> Text:
@@ -176,7 +177,7 @@ class LogView(Widget, can_focus=True):
         if not row.first:
             return text.append(" " * self._gutter)
         line = row.line
-        mark = self.get_component_rich_style("log--mark", partial=True)
+        mark = component_style(self, "log--mark")
         sign = "*" if line.key in self.marks else ">" if line.key == self._point else " "
         text.append(sign, mark)
         label = str(line.number or "")
@@ -187,7 +188,7 @@ class LogView(Widget, can_focus=True):
         room = self._gutter - 2 - len(when)
         if self._state.name == ALL:
             label = line.key[0].removesuffix(".log").ljust(room)
-        text.append(f"{when}{label[:room].rjust(room)} ", self.get_component_rich_style("log--gutter", partial=True))
+        text.append(f"{when}{label[:room].rjust(room)} ", component_style(self, "log--gutter"))
         return text
 
     def _row_text(self, row: VisibleRow, width: int) -> Text:
@@ -200,12 +201,12 @@ class LogView(Widget, can_focus=True):
         for first, last, style in shown.styles:
             if first < end and last > start:
                 text.stylize(style, max(0, first - start), last - start)
-        hit = self.get_component_rich_style("log--hit", partial=True)
+        hit = component_style(self, "log--hit")
         for first, last in row.line.hits:
             if first < end and last > start:
                 text.stylize(hit, max(0, first - start), last - start)
         if shown.more and end >= len(shown.text):
-            text.append(f" … {shown.more:,} more", self.get_component_rich_style("log--mark", partial=True))
+            text.append(f" … {shown.more:,} more", component_style(self, "log--mark"))
         return text
 
     def _thumb(self, y: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+from rich.style import Style
 from textual.events import Click
 from textual.geometry import Region, Size
 from textual.message import Message
@@ -13,6 +14,7 @@ from textual.strip import Strip
 
 from isobench_tui.tui.actions import LISTS, bindings
 from isobench_tui.tui.views.line import Line, Lines, Plain
+from isobench_tui.tui.widgets.component import component_style
 
 
 class LineList(ScrollView, can_focus=True):
@@ -169,10 +171,15 @@ class LineList(ScrollView, can_focus=True):
         self._shown[at] = line
         style = base
         if line.marked:
-            style = base + self.get_component_rich_style("lines--marked", partial=True)
+            style = base + component_style(self, "lines--marked")
+        text = line.text
         if self._cursor and at == self._at and line.key:
-            style = style + self.get_component_rich_style("lines--cursor", partial=True)
-        strip = Strip(line.text.render(self.app.console), line.text.cell_len)
+            cursor = component_style(self, "lines--cursor")
+            style = style + cursor
+            if cursor.color is not None:  # others could not be read on its ground
+                text = text.copy()
+                text.stylize(Style(color=cursor.color))
+        strip = Strip(text.render(self.app.console), text.cell_len)
         left = self.scroll_offset.x
         return strip.crop_extend(left, left + width, style).apply_style(style)
 
