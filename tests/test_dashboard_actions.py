@@ -22,7 +22,7 @@ from isobench_tui.tui import reading
 from isobench_tui.tui.dialogs.confirm import Confirm
 from isobench_tui.tui.dialogs.page import Page
 from isobench_tui.tui.feed import Feed
-from isobench_tui.tui.messages import ReadFailed, SnapshotArrived
+from isobench_tui.tui.messages import ReadFailed, ShowLog, SnapshotArrived
 from isobench_tui.tui.snapshot import Snapshot
 from isobench_tui.tui.source import Source
 
@@ -450,6 +450,17 @@ async def test_what_arrives_while_the_screen_is_taken_down_harms_nothing(scene: 
         await pilot.pause()
     app._arrived(SnapshotArrived(here.snapshot))
     app._failed(ReadFailed("cannot read the store"))
+    assert app.report is None
+
+
+async def test_who_quits_while_a_tab_opens_leaves_in_peace(scene: Scene) -> None:
+    async with watched(scene) as (app, pilot):
+        here = board(app)
+        app.exit()
+        await here.action_tab("events")
+        await here._show_log(ShowLog("a"))
+        await here._open_first()
+        await pilot.pause()
     assert app.report is None
 
 

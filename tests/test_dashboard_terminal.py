@@ -129,6 +129,7 @@ def test_keys_that_end_other_programs_only_detach(measuring: Bench, key: str) ->
         window.ends(0)
         window.assert_restored()
         assert window.said == DETACHED
+        assert b"TabPane" not in window.raw, "the first frame is of ours alone"
 
 
 # --------------------------------------------------------------------------------------------- what kills a window

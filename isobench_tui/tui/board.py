@@ -43,6 +43,13 @@ class Tabs(TabbedContent):
     ALLOW_MAXIMIZE = True
 
 
+class Place(TabPane):
+    """Of a tab's content, before which it is empty. A widget without any would show its own name."""
+
+    def render(self) -> str:
+        return ""
+
+
 class Board(Screen[None]):
     """Everything that an operator sees and does."""
 
@@ -63,7 +70,7 @@ class Board(Screen[None]):
         self._head = TextPane(self._header, clock, id="header")
         self._now = NowPane(clock, id="now")
         self._machine = TextPane(machine_lines, clock, id="machine", title="Machine")
-        self._tabs = {tab.name: TabPane(tab.title, id=f"tab-{tab.name}") for tab in TABS}
+        self._tabs = {tab.name: Place(tab.title, id=f"tab-{tab.name}") for tab in TABS}
         self._tabbed = Tabs(id="tabs", initial=f"tab-{settings.tab}")
         self._contents: dict[str, Content] = {}
         """Of the tabs that were opened."""
@@ -127,11 +134,13 @@ class Board(Screen[None]):
     async def _open_first(self) -> None:
         """The queue is on the screen: now the tab, and what other tabs will need."""
         await self._tab_opened()
+        if not self.is_attached:
+            return
         self.run_worker(preload, thread=True, exit_on_error=False, group="preload")
 
     @on(TabbedContent.TabActivated)
     async def _tab_opened(self) -> None:
-        if self.snapshot.at:
+        if self.snapshot.at and self.is_attached:  # not where somebody quits meanwhile
             await self._content(self._tabbed.active.removeprefix("tab-"))
             self._tell_tabs()
 
@@ -150,12 +159,14 @@ class Board(Screen[None]):
     @on(ShowLog)
     async def _show_log(self, event: ShowLog) -> None:
         await self.action_tab(LOG)
-        show_line = self._contents[LOG].show_line
-        if show_line is not None:
-            show_line(event.attempt, event.file, event.line)
+        content = self._contents.get(LOG)
+        if content is not None and content.show_line is not None:
+            content.show_line(event.attempt, event.file, event.line)
 
     async def action_tab(self, name: str) -> None:
         """Open a tab and go into it."""
+        if not self.is_attached:
+            return
         content = await self._content(name)
         if self.maximized is not None:
             self.minimize()
