@@ -1,7 +1,7 @@
 """Real campaigns in real containers: images of the demo tree in a registry, a workspace, the command line.
 
-The tree gets a `sitecustomize` that lets a test hold the server or the client where it wants them, and strays.py:
-what they leave behind where STRAYS names a folder.
+The tree gets a `sitecustomize` that lets a test hold the server or the client where it wants them, at their start and
+at their end, and strays.py: what they leave behind where STRAYS names a folder.
 """
 
 from __future__ import annotations
@@ -54,9 +54,23 @@ THROUGHPUT = (
     "--num-prompts 8"
 )
 
-HOLD = '''"""SIMULATED: server, client and driver wait while /gates/PHASE is there, and leave /gates/PHASE.reached."""
+HOLD = '''"""SIMULATED: server, client and driver wait while /gates/PHASE is there, and leave /gates/PHASE.reached.
 
-import hashlib, json, os, sys, time
+Before they end by themselves they do so at /gates/PHASE-end, if it is there.
+"""
+
+import atexit, hashlib, json, os, sys, time
+
+def hold(gate, told):
+    with open("/gates/%s.part" % gate, "w") as file:
+        json.dump(told, file)
+    os.rename("/gates/%s.part" % gate, "/gates/%s.reached" % gate)
+    while os.path.exists("/gates/" + gate):
+        time.sleep(0.02)
+
+def hold_end(gate):
+    if os.path.exists("/gates/" + gate):
+        hold(gate, {})
 
 program = " ".join(sys.orig_argv[1:4])
 phase = next((name for part, name in (("driver.py", "driver"), ("api_server", "server"), ("cli.main", "measure"),
@@ -68,11 +82,8 @@ if phase in ("server", "measure") and os.environ.get("STRAYS"):
 if phase and os.path.isdir("/gates"):
     token = os.environ.get("HF_TOKEN")
     told = {"uid": os.getuid(), "token": token and hashlib.sha256(token.encode()).hexdigest()}
-    with open("/gates/%s.part" % phase, "w") as file:
-        json.dump(told, file)
-    os.rename("/gates/%s.part" % phase, "/gates/%s.reached" % phase)
-    while os.path.exists("/gates/" + phase):
-        time.sleep(0.02)
+    hold(phase, told)
+    atexit.register(hold_end, phase + "-end")
 '''
 
 
@@ -236,7 +247,7 @@ class Site:
     # ------------------------------------------------------------------------------------------------- gates
 
     def shut(self, phase: str) -> None:
-        """Hold whoever comes to `phase` (driver, server, measure)."""
+        """Hold whoever comes to `phase` (driver, server, measure) or, with `-end`, to the end of it."""
         (self.gates / phase).touch()
 
     def open(self, phase: str) -> None:

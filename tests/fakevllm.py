@@ -99,6 +99,22 @@ if what == "chatter":
 if what == "gate":
     while not os.path.exists("go"):
         time.sleep(0.02)
+if what == "quiet":
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+    os._exit(0)
+if what == "write":
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+    try:
+        os.write(1, b"x" * 65536)
+        os.write(1, b"x")
+        open("wrote", "w").close()
+    except OSError:
+        open("failed", "w").close()
+        while not os.path.exists("end"):
+            time.sleep(0.02)
+        os._exit(5)
 if what in ("die", "sick"):
     try:
         urllib.request.urlopen("http://127.0.0.1:%s/%s" % (port, what)).read()
@@ -124,6 +140,17 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s"
         time.sleep(0.02)
+
+
+def looks(pid: int) -> None:
+    """Wait until a process has gone through its waiting loop some times."""
+    status = Path(f"/proc/{pid}/status")
+
+    def switches() -> int:
+        return int(status.read_text().partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+    before = switches()
+    until(lambda: switches() > before + 4)
 
 
 def make_tree(root: Path, version: str = "0.5.3") -> Path:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import errno
 import hashlib
 import http.client
 import io
@@ -31,7 +32,9 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Set,
 
 EXIT_OK, EXIT_FAILED, EXIT_FULL, EXIT_DEADLINE, EXIT_STOPPED = 0, 1, 75, 124, 143
 FULL_BYTES = 1 << 20
-"""With less than this the disk of the run directory was full: what failed then may have failed by it."""
+"""With less than this a disk is full: what fails then may fail by it."""
+LOOK_S = 0.25
+"""How often the disks are looked at."""
 TRIMMED_FOLDERS = ("tests", "docs", "benchmarks", "examples")
 COMPILED_SUFFIXES = (".cu", ".cuh", ".cpp", ".cc", ".c", ".h", ".hpp", ".pyx")
 COMPILED_NAMES = ("CMakeLists.txt", "setup.py")
@@ -141,7 +144,8 @@ class Events:
             self._torn = False
         except OSError as error:
             self._torn = self.lost = True  # a full disk must not end a measurement; the exit code still tells
-            sys.stderr.write("driver: %s not written: %s\n" % (event, error))
+            with contextlib.suppress(OSError):  # it may be the same disk
+                sys.stderr.write("driver: %s not written: %s\n" % (event, error))
 
 
 def open_append(path: str) -> int:
@@ -155,10 +159,33 @@ def open_append(path: str) -> int:
     return fd
 
 
+class Disks:
+    """The file systems that a job writes to, and whether one of them was ever seen full.
+
+    They are looked at all the time, as a failure for want of space may show when there is space again.
+    """
+
+    def __init__(self, *paths: str) -> None:
+        self.full = False
+        self.due = 0.0
+        """Boot clock, when they are to be looked at again."""
+        self._paths = paths
+
+    def look(self) -> None:
+        self.full = self.full or any(map(is_full, self._paths))
+        self.due = boot() + LOOK_S
+
+
 def is_full(path: str) -> bool:
-    """Whether next to nothing can be written there; root may also take the blocks that ext4 keeps for it."""
-    found = os.statvfs(path)
-    return (found.f_bavail if os.geteuid() else found.f_bfree) * found.f_frsize < FULL_BYTES
+    """Whether next to nothing can be written there; False where the path cannot be looked at.
+
+    By what anybody may take, also for root: what ext4 keeps for its own index it calls free, and gives to nobody.
+    """
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return False
+    return found.f_blocks > 0 and found.f_bavail * found.f_frsize < FULL_BYTES
 
 
 def tail(path: str, since: int = 0) -> str:
@@ -194,7 +221,8 @@ def ending(code: Optional[int]) -> Dict[str, Any]:
 class Processes:
     """Starts, awaits and kills children. The only place that waits, so that signals and deadlines always work."""
 
-    def __init__(self, attempt: str, engine: str) -> None:
+    def __init__(self, attempt: str, engine: str, disks: Disks) -> None:
+        self.disks = disks
         self.armed = True
         """False once the driver is cleaning up: then a signal no longer interrupts."""
         self.stopping = False
@@ -245,12 +273,15 @@ class Processes:
         return child.pid
 
     def pause(self, seconds: float, sock: Optional[socket.socket] = None, write: bool = False) -> bool:
-        """Wait for a signal, a child's end, `sock` or `seconds` (at most 1). True if `sock` is ready."""
+        """Wait for a signal, a child's end, `sock` or `seconds` (at most LOOK_S). True if `sock` is ready."""
         self._check()
         reads: List[Any] = [self._wake] + ([sock] if sock and not write else [])
-        ready, writable, _ = select.select(reads, [sock] if sock and write else [], [], max(0.0, min(seconds, 1.0)))
+        wait = max(0.0, min(seconds, self.disks.due - boot()))
+        ready, writable, _ = select.select(reads, [sock] if sock and write else [], [], wait)
         if self._wake in ready:
             os.read(self._wake, 4096)
+        if self._wake in ready or boot() >= self.disks.due:
+            self.disks.look()  # at a child's end at once: what ended it may soon be over
         self._reap()
         self._check()
         return bool(writable) or sock in ready
@@ -1041,7 +1072,8 @@ class Driver:
         self.limits: Dict[str, float] = job["deadlines"]
         self.overall = boot() + self.limits["overall"]
         self.events = Events(os.path.join(job["run"], "events.jsonl"))
-        self.processes = Processes(job["attempt"], job["engine"])
+        self.disks = Disks(job["run"], job["tree"] or "/")
+        self.processes = Processes(job["attempt"], job["engine"], self.disks)
         self.setup = Setup(job, self.events, self.processes)
         self.phase = "setup"
         self.server: Optional[int] = None
@@ -1069,7 +1101,9 @@ class Driver:
             code, outcome = EXIT_FAILED, "failed"
             reason = "%s: %s" % (type(error).__name__, error)
             self.events.emit("fail", phase=self.phase, failure="harness_misconfig", reason=reason)
-        if outcome in ("failed", "timed_out") and (self.events.lost or is_full(self.job["run"])):
+            self.disks.full |= isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        self.disks.look()
+        if outcome != "stopped" and (self.disks.full or self.events.lost):
             code = EXIT_FULL
         self.processes.armed = False
         grace = float(self.job["grace"])
@@ -1209,7 +1243,7 @@ class Driver:
             if models is not None:
                 self.events.emit("ready", seconds=boot() - start, health=200, models=models)
                 return
-            self.processes.pause(min(delay, until - boot()))
+            self.processes.wait(self.server, min(boot() + delay, until))
             delay = min(1.0, delay * 1.5)
 
     def _ready(self, until: float) -> Tuple[str, Optional[List[str]]]:

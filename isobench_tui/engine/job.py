@@ -19,7 +19,8 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 """A step failed; the last `fail` event says which."""
 EXIT_FULL = 75
-"""As 1 or 124, but the disk of the run directory had no room, so that it may be why (EX_TEMPFAIL of sysexits.h)."""
+"""In place of 0, 1 and 124: a disk that the job writes to was full at some time, or an event found no room, so that
+this may be why it failed, if it did (EX_TEMPFAIL of sysexits.h)."""
 EXIT_DEADLINE = 124
 """A deadline of job.json passed (GNU timeout's code)."""
 EXIT_STOPPED = 143

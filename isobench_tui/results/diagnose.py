@@ -23,7 +23,7 @@ EXIT_DEADLINE = 124
 EXIT_STOPPED = 143
 """The driver's code for SIGTERM and SIGINT."""
 EXIT_FULL = 75
-"""The driver's code (EX_TEMPFAIL of sysexits.h) for a failure beside a disk without room."""
+"""The driver's code (EX_TEMPFAIL of sysexits.h) where a disk was full meanwhile, whatever came of it."""
 
 CHAIN = 400
 """Lines before and after the one nearest to the cause that still belong to the same failure."""

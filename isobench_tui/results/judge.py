@@ -124,7 +124,7 @@ def _ended_from_outside(facts: AttemptFacts) -> Diagnosis | None:
     if facts.interrupted:
         reason = "The attempt was interrupted and has no result of its own."
         if facts.exit_code == EXIT_FULL:
-            reason = "The disk was full when the attempt failed: what would prove why it did had no room."
+            reason = "A disk was full while the attempt ran, and it did not succeed: why cannot be told from that."
         return _diagnosis(facts, "interrupted", reason, None)
     if facts.engine_failure is not None:
         failure, message = facts.engine_failure
@@ -184,7 +184,8 @@ def _driver_failed(facts: AttemptFacts) -> Diagnosis | None:
         return _diagnosis(facts, failure, f"A deadline passed{where}.", _evidence(facts, failure, phase))
     if facts.exit_code == EXIT_STOPPED or outcome == "stopped":
         return _diagnosis(facts, "interrupted", f"The driver was stopped from outside{where}.", None)
-    if facts.exit_code == 0 and outcome in {"", "ok"}:
+    # on a disk that was full no success is taken for granted: the driver must say so itself
+    if (facts.exit_code == 0 and outcome in {"", "ok"}) or (facts.exit_code == EXIT_FULL and outcome == "ok"):
         return None
     if facts.signal is not None:
         how = f"was ended by signal {facts.signal}"

@@ -277,8 +277,6 @@ def _judge(
     if engine is None and exit_.error and not seen and exit_.code is not None:
         engine = ("env_broken", exit_.error)  # the container's init could not even start the driver
     lost = facts.exit is not None and exit_.code is None and exit_.signal is None
-    # where a runner saw it, it is `disk_full`; a patch that fills the disk itself is on hold after three times
-    unseen_full = exit_.code == EXIT_FULL and facts.starved is None
     known = AttemptFacts(
         workload=order.spec.workload,
         events=tuple(seen),
@@ -294,10 +292,7 @@ def _judge(
         timed_out=facts.timeout[0] if facts.timeout else None,
         # a stop that came after the driver's own good end changes nothing
         cancelled=facts.stopped and not ended_itself,
-        interrupted=facts.interrupted is not None
-        or lost
-        or unseen_full
-        or (facts.timeout is None and _cut_off(seen, exit_)),
+        interrupted=facts.interrupted is not None or lost or (facts.timeout is None and _cut_off(seen, exit_)),
         patched=order.patch is not None,
         patch_files=patchlint.read(order.patch).paths if order.patch is not None else (),
         min_window_s=order.settings.min_window_s,
@@ -305,8 +300,11 @@ def _judge(
         machine=facts.machine,
     )
     found = judge(known)
-    if facts.starved is None or known.engine_failure is not None or found.outcome not in {"failed", "timed_out"}:
+    if known.engine_failure is not None or _stands_on_a_full_disk(found):
         return found
+    if facts.starved is None:
+        # no runner saw it; a patch that fills the disk itself is on hold after three times
+        return judge(replace(known, interrupted=True)) if exit_.code == EXIT_FULL else found
     said = f"{facts.starved} was full while the attempt ran"
     full = judge(replace(known, engine_failure=("disk_full", said)))
     assert full.diagnosis is not None
@@ -315,6 +313,13 @@ def _judge(
         return full
     proof = Evidence(_RUN_DIRECTORY, 0, f"{said}, and its own files have {own / 1024**2:.0f} MiB")
     return replace(full, diagnosis=replace(full.diagnosis, evidence=proof))
+
+
+def _stands_on_a_full_disk(found: Verdict) -> bool:
+    """A success with all that proves it, or an end that was made from outside; all else may be the disk's doing."""
+    if found.outcome == "success":
+        return all(flag.effect != "invalidates" for flag in found.flags)
+    return found.outcome not in {"failed", "timed_out"}
 
 
 def _cut_off(seen: list[dict[str, Any]], exit_: Exit) -> bool:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from isobench_tui.engine.base import EngineError, Exit, Handle
+from isobench_tui.engine.driver import is_full
 from isobench_tui.engine.job import SERVER_LOG, SETUP_LOG
 from isobench_tui.results.live import latest
 from isobench_tui.runner import faults
 from isobench_tui.runner.eventlog import EventLog
 from isobench_tui.runner.logs import LogKeeper
 from isobench_tui.runner.services import Services
-from isobench_tui.runner.space import is_full
 from isobench_tui.store import attempts, live
 from isobench_tui.store.clock import stamp
 from isobench_tui.store.rundir import Hostile, RunDir
@@ -71,13 +70,12 @@ class Follower:
         began, waited = time.monotonic(), self.services.writer.waited
         known = await self.services.writer.run(_known_phases, self.order.attempt)
         disks = [str(self.run_dir.path)]
-        root = self.services.engine.kind == "docker" or os.geteuid() == 0
         with contextlib.suppress(EngineError):
             disks.append(str((await self.services.engine.storage()).path))
         try:
             while True:
                 done, _ = await asyncio.wait({waiting}, timeout=TICK_S)
-                self.starved = self.starved or next((x for x in disks if is_full(x, privileged=root)), None)
+                self.starved = self.starved or next(filter(is_full, disks), None)
                 await self._take_events(known)
                 self._keeper.tick()
                 if done:

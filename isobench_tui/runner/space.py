@@ -9,9 +9,6 @@ from pathlib import Path
 
 from isobench_tui.report.text import bytes_text
 
-STARVED = 1024**2
-"""Bytes free below which whoever writes there is about to fail, or has."""
-
 
 @dataclass(frozen=True, slots=True)
 class Need:
@@ -81,18 +78,6 @@ def volume(path: str) -> Volume:
             continue
         return Volume(where.st_dev, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
     raise FileNotFoundError(f"no folder above {path} can be seen")
-
-
-def is_full(path: str, *, privileged: bool) -> bool:
-    """Whether next to nothing can be written there; False where the path cannot be looked at.
-
-    `privileged`: by root, who may also take the blocks that ext4 keeps for it.
-    """
-    try:
-        found = os.statvfs(path)
-    except OSError:
-        return False
-    return (found.f_bfree if privileged else found.f_bavail) * found.f_frsize < STARVED
 
 
 def volumes(paths: Iterable[str]) -> dict[str, Volume]:
