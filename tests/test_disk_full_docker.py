@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from campaigns import WITHIN, A, B, C, Images, Site, check_results, site_at, task
+from campaigns import SERVE, WITHIN, A, B, C, Images, Site, check_results, site_at, task
 from conftest import missing
 from disks import MB, CannotMount, SmallDisk, small_disk
 from dockerd import CannotStart, Dockerd, until
+from fakevllm import looks
 from proxy import Proxy
 
 from isobench_tui.engine.images.names import flat_name
@@ -237,6 +238,7 @@ def small_site(tmp_path: Path, disk: SmallDisk, docker_host: Any, images: Images
     """A workspace on the small disk; the engine is elsewhere."""
     with site_at(disk.path / "site", docker_host, images) as made:
         yield made
+        disk.empty()
 
 
 def test_a_disk_that_fills_while_a_benchmark_runs(small_site: Site, disk: SmallDisk) -> None:
@@ -261,3 +263,41 @@ def test_a_disk_that_fills_while_a_benchmark_runs(small_site: Site, disk: SmallD
     disk.empty()
     check_unhurt(site, jobs=2)
     assert any("could not be written" in text for text in site.story())
+
+
+@pytest.mark.parametrize("freed", [True, False], ids=["freed-before-it-ends", "freed-after-it-ended"])
+@pytest.mark.parametrize("phase", ["server", "measure"])
+def test_a_disk_that_is_full_while_no_runner_lives(
+    small_site: Site, disk: SmallDisk, tmp_path: Path, phase: str, freed: bool
+) -> None:
+    """What fails by it then is nobody's fault, though there is space again when the next runner comes."""
+    site = small_site
+    site.gates = tmp_path / "gates"  # not on that disk
+    site.gates.mkdir()
+    site.shut(phase)
+    site.shut(f"{phase}-end")
+    file = site.campaign(task(A, SERVE))
+    site.start(file)
+    site.reached(phase)
+    site.kill_runner()
+    (container,) = site.containers()
+    init = site.host.client.inspect_container(container["Id"])["State"]["Pid"]
+    disk.fill()
+    site.open(phase)
+    # the store cannot be read meanwhile: the first who opens it has to write
+    until((site.gates / f"{phase}-end.reached").exists, within=WITHIN, what="it fails")
+    if freed:
+        looks(int(Path(f"/proc/{init}/task/{init}/children").read_text().split()[0]))
+        disk.empty()
+    site.open(f"{phase}-end")
+    until(lambda: not Path(f"/proc/{init}").exists(), within=WITHIN, what="its end")
+    disk.empty()
+    site.isobench("run", file)
+    site.idle()
+    first, second = site.attempts()
+    assert (first["outcome"], first["failure"], first["counts"]) == ("interrupted", "interrupted", 0), first
+    assert "disk was full" in first["reason"]
+    assert (second["outcome"], second["counts"]) == ("success", 1)
+    assert site.outcomes() == {"a:baseline": ("success", None)}
+    check_results(site)
+    site.assert_nothing_left()

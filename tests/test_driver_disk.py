@@ -84,6 +84,8 @@ def test_an_event_without_room_ends_nothing_and_is_told(run: Run, disk: SmallDis
     assert run.process.wait(60) == EXIT_FULL
     disk.empty()
     assert [event["state"] for event in told(run, "trial")] == ["start"]
+    assert told(run, "fail") == []
+    assert [event["outcome"] for event in told(run, "end")] == ["ok"]
 
 
 @pytest.mark.parametrize(("client", "code"), [("fail", EXIT_FAILED), ("ok", EXIT_OK)])

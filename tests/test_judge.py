@@ -166,6 +166,13 @@ def test_a_failure_beside_a_full_disk_is_nobodys() -> None:
     assert "disk was full" in verdict.diagnosis.reason
 
 
+def test_on_a_disk_that_was_full_the_driver_must_have_said_that_all_went_well() -> None:
+    end = {**END, "exit_code": 75}
+    assert judge(facts(exit_code=75, events=(HEALTHY, end))).outcome == "success"
+    assert judge(facts(exit_code=75, events=(HEALTHY,))).outcome == "failed", "its last word had no room"
+    assert judge(facts(exit_code=75, events=(HEALTHY, {**end, "outcome": "failed"}))).outcome == "failed"
+
+
 def test_a_timeout_names_its_phase_and_shows_the_last_word() -> None:
     verdict = judge(facts(timed_out="server", logs={"server.log": b"Loading weights\nstill loading\n"}))
     assert verdict.diagnosis is not None
