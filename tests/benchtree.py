@@ -2,8 +2,9 @@ r"""A tree of a few files that speaks vLLM's command lines; what it does is the 
 
 GATE  the client writes GATE.reached, then waits for the file GATE;  SAY  the client prints it first;
 FAKE  what goes wrong: fail, flood (a log over its cap), one-line and one-line-oom (100 MB without a newline), leak,
-      hang, silent, server-hang, server-crash, no-metrics, escape, escape-alone, and hostile-events, hostile-replaced,
-      hostile-removed: what becomes of its run directory, where VICTIM is a file outside;
+      hang, silent, server-hang, server-crash, no-metrics, no-room (without room for its words the client waits at a
+      second gate, END, and ends with 0), escape, escape-alone, and hostile-events, hostile-replaced, hostile-removed:
+      what becomes of its run directory, where VICTIM is a file outside;
 STRAYS  a folder: what server and client leave there, and in the process table, is in strays.py.
 """
 
@@ -23,8 +24,8 @@ def option(name, default=None):
     return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else default
 
 
-def gate():
-    path = os.environ.get("GATE")
+def gate(name="GATE"):
+    path = os.environ.get(name)
     if path:
         open(path + ".reached", "w").close()
         while not os.path.exists(path):
@@ -111,6 +112,13 @@ if FAKE == "silent":
     time.sleep(600)
 if FAKE == "no-metrics":
     sys.exit(0)
+if FAKE == "no-room":
+    try:
+        for _ in range(100):
+            os.write(1, b"x" * 99 + b"\n")
+    except OSError:
+        gate("END")
+        os._exit(0)
 if FAKE.startswith("escape"):  # a child that forgets its parent and its group
     subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 if FAKE == "escape-alone":  # and nobody who would look after it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from bench import SERVING, A, B, Bench, C, bench_at, task, until
 from disks import MB, CannotMount, SmallDisk, small_disk
 from dockerd import eventually
+from fakevllm import looks
 
 from isobench_tui.runner.writer import StoreFull, Writer
 from isobench_tui.store import db, events
@@ -174,4 +176,39 @@ def test_a_disk_that_fills_under_every_job_changes_no_result(tmp_path: Path) -> 
         counted = bench.rows("SELECT sum(counts) AS n FROM attempts GROUP BY job_id")
         assert counted == [{"n": 1}] * 3
         assert bench.rows("PRAGMA integrity_check") == [{"integrity_check": "ok"}]
+        bench.assert_nothing_left()
+
+
+def test_a_result_that_found_no_room_while_no_runner_lived_is_measured_again(tmp_path: Path) -> None:
+    """Though the client ended with 0, and there was space again long before."""
+    gate, end = tmp_path / "gate", tmp_path / "end"
+    try:
+        disk = SmallDisk(8192 * MB)
+    except CannotMount as reason:
+        pytest.skip(str(reason))
+    with contextlib.closing(disk), bench_at(disk.path) as bench:
+        bench.submit(bench.write(task(A, FAKE="no-room", GATE=str(gate), END=str(end)), limits="max_attempts = 1"))
+        runner = bench.runner()
+        bench.reached(gate)
+        runner.kill()
+        runner.wait()
+        (run_dir,) = bench.workspace.runs.iterdir()
+        driver = json.loads((run_dir / "events.jsonl").read_text().partition("\n")[0])["pid"]
+        disk.fill()
+        gate.touch()
+        until(end.with_suffix(".reached").exists, "its words found no room")
+        looks(driver)
+        disk.empty()
+        end.touch()
+        until(lambda: not bench.family(), "it has ended")
+        assert bench.runner().wait(60) == 0, bench.log()
+        rows = bench.rows(
+            "SELECT a.outcome, a.counts, a.exit_code, d.reason FROM attempts a "
+            "LEFT JOIN diagnoses d ON d.attempt_id = a.id ORDER BY a.id"
+        )
+        assert [(row["outcome"], row["counts"], row["exit_code"]) for row in rows] == [
+            ("interrupted", 0, 75),
+            ("success", 1, 0),
+        ]
+        assert "disk was full" in rows[0]["reason"]
         bench.assert_nothing_left()
