@@ -160,10 +160,6 @@ class Chaos:
         if self.freeze_s > 2 * Limits().still:
             told = [text for text in self.site.story() if "stood still" in text]
             assert len(told) >= self.struck["freeze"], (told, self.struck["freeze"], self.site.tell())
-        if self.struck["disk"]:
-            assert self.site.rows("SELECT 1 FROM events WHERE kind = 'disk' OR text LIKE '%disk_full%'"), (
-                self.site.tell()
-            )
         assert mounts(self.site) == self._mounts, (self._mounts, mounts(self.site))
 
     # ------------------------------------------------------------------------------------------------- blows

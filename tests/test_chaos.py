@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from campaigns import Images, site_at
-from chaos import Chaos, judge, schedule, undisturbed
+from chaos import DISK, Chaos, judge, schedule, undisturbed
+from conftest import missing
+from disks import CannotMount, small_disk
 from dockerd import Dockerd
 
 from isobench_tui.runner import faults
@@ -36,3 +38,20 @@ def test_ten_kills_change_nothing(tmp_path: Path, own_dockerd: Dockerd, images: 
         chaos.run(JOBS)
         judge(expected, chaos)
         assert chaos.fallen == 14
+
+
+@pytest.mark.docker
+def test_a_disk_that_fills_and_empties_changes_nothing(tmp_path: Path, own_dockerd: Dockerd, images: Images) -> None:
+    """Database, run directories and temporary files are on it; under some of the fills the runner is killed."""
+    blows = schedule(0, 20260102, engines=0, drivers=0, freezes=0, disks=4)
+    assert len({blow.after > 1.0 for blow in blows}) == 2, "both kinds"
+    with site_at(tmp_path / "calm", own_dockerd, images) as calm:
+        expected = undisturbed(calm, JOBS)
+    try:
+        with small_disk(DISK) as disk, site_at(disk.path / "storm", own_dockerd, images) as site:
+            chaos = Chaos(site, blows, 0.0, disk, say=False)
+            chaos.run(JOBS)
+            judge(expected, chaos)
+            assert chaos.struck == {"disk": 4}
+    except CannotMount as reason:
+        missing(reason)

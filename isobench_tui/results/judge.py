@@ -124,7 +124,7 @@ def _ended_from_outside(facts: AttemptFacts) -> Diagnosis | None:
     if facts.interrupted:
         reason = "The attempt was interrupted and has no result of its own."
         if facts.exit_code == EXIT_FULL:
-            reason = "A disk was full while the attempt ran, and it did not succeed: why cannot be told from that."
+            reason = "A disk was full while the attempt ran: why it did not succeed cannot be told."
         return _diagnosis(facts, "interrupted", reason, None)
     if facts.engine_failure is not None:
         failure, message = facts.engine_failure
