@@ -4,6 +4,8 @@ on by itself, and no job pays for it."""
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -265,18 +267,31 @@ def test_a_disk_that_fills_while_a_benchmark_runs(small_site: Site, disk: SmallD
     assert any("could not be written" in text for text in site.story())
 
 
-@pytest.mark.parametrize("freed", [True, False], ids=["freed-before-it-ends", "freed-after-it-ended"])
-@pytest.mark.parametrize("phase", ["server", "measure"])
+@pytest.mark.parametrize(
+    ("phase", "ending"),
+    [
+        ("server", "freed before"),
+        ("server", "freed after"),
+        ("measure", "freed before"),
+        ("measure", "freed after"),
+        ("measure", "driver killed"),
+    ],
+)
 def test_a_disk_that_is_full_while_no_runner_lives(
-    small_site: Site, disk: SmallDisk, tmp_path: Path, phase: str, freed: bool
+    small_site: Site, disk: SmallDisk, tmp_path: Path, phase: str, ending: str
 ) -> None:
-    """What fails by it then is nobody's fault, though there is space again when the next runner comes."""
+    """What fails by it then is nobody's fault, though there is space again when the next runner comes.
+
+    There is before or after what failed has ended; or before, and the driver is killed when it has said what failed.
+    """
     site = small_site
     site.gates = tmp_path / "gates"  # not on that disk
     site.gates.mkdir()
     site.shut(phase)
     site.shut(f"{phase}-end")
-    file = site.campaign(task(A, SERVE))
+    if ending == "driver killed":
+        site.shut("server-end")
+    file = site.campaign(task(A, SERVE), timeouts={"grace": "60s"})
     site.start(file)
     site.reached(phase)
     site.kill_runner()
@@ -286,10 +301,15 @@ def test_a_disk_that_is_full_while_no_runner_lives(
     site.open(phase)
     # the store cannot be read meanwhile: the first who opens it has to write
     until((site.gates / f"{phase}-end.reached").exists, within=WITHIN, what="it fails")
-    if freed:
-        looks(int(Path(f"/proc/{init}/task/{init}/children").read_text().split()[0]))
+    driver = int(Path(f"/proc/{init}/task/{init}/children").read_text().split()[0])
+    if ending != "freed after":
+        looks(driver)
         disk.empty()
     site.open(f"{phase}-end")
+    if ending == "driver killed":
+        site.reached("server-end")
+        os.kill(driver, signal.SIGKILL)
+        site.open("server-end")
     until(lambda: not Path(f"/proc/{init}").exists(), within=WITHIN, what="its end")
     disk.empty()
     site.isobench("run", file)

@@ -71,7 +71,7 @@ def test_a_client_that_failed_for_want_of_space(run: Run, disk: SmallDisk, freed
     disk.empty()
     if freed:
         (fail,), (end,) = told(run, "fail"), told(run, "end")
-        assert fail["failure"] == "client_failed"
+        assert (fail["failure"], fail["disk_full"]) == ("client_failed", True)
         assert (end["exit_code"], end["outcome"]) == (EXIT_FULL, "failed")
 
 

@@ -160,7 +160,7 @@ def test_endings_from_outside(changed: Mapping[str, Any], outcome: str, wanted: 
 def test_a_failure_beside_a_full_disk_is_nobodys() -> None:
     said = {"event": "fail", "phase": "measure", "failure": "client_failed", "reason": "the client ended with 1"}
     end = {**END, "exit_code": 75, "outcome": "failed"}
-    verdict = judge(facts(exit_code=75, interrupted=True, events=(said, end)))
+    verdict = judge(facts(exit_code=75, interrupted=True, unseen_full=True, events=(said, end)))
     assert (verdict.outcome, failure(verdict)) == ("interrupted", "interrupted")
     assert verdict.diagnosis is not None
     assert "disk was full" in verdict.diagnosis.reason

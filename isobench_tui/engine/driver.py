@@ -1095,13 +1095,11 @@ class Driver:
             code, outcome = EXIT_STOPPED, "stopped"
         except Failed as error:
             code, outcome = error.code, "timed_out" if error.code == EXIT_DEADLINE else "failed"
-            extra = {"file": error.file} if error.file else {}
-            self.events.emit("fail", phase=self.phase, failure=error.failure, reason=error.reason, **extra)
+            self._fail(error.failure, error.reason, error.file)
         except Exception as error:
             code, outcome = EXIT_FAILED, "failed"
-            reason = "%s: %s" % (type(error).__name__, error)
-            self.events.emit("fail", phase=self.phase, failure="harness_misconfig", reason=reason)
             self.disks.full |= isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            self._fail("harness_misconfig", "%s: %s" % (type(error).__name__, error))
         self.disks.look()
         if outcome != "stopped" and (self.disks.full or self.events.lost):
             code = EXIT_FULL
@@ -1114,6 +1112,13 @@ class Driver:
         last: Dict[str, Any] = {"left": left} if left else {}
         self.events.emit("end", exit_code=code, outcome=outcome, phase=self.phase, **last)
         return code
+
+    def _fail(self, failure: str, reason: str, file: Optional[str] = None) -> None:
+        self.disks.look()
+        extra: Dict[str, Any] = {"file": file} if file else {}
+        if self.disks.full or self.events.lost:
+            extra["disk_full"] = True  # the exit code tells it too, unless we are killed before it
+        self.events.emit("fail", phase=self.phase, failure=failure, reason=reason, **extra)
 
     def _attempt(self) -> None:
         with self._phase("setup") as until:

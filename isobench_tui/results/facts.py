@@ -79,6 +79,8 @@ class AttemptFacts:
     cancelled: bool = False
     interrupted: bool = False
     """Stopped by the operator to run again, or lost with its runner: no result of its own."""
+    unseen_full: bool = False
+    """Interrupted, because the driver saw a full disk where no runner did."""
     patched: bool = False
     """The job carries a patch."""
     patch_files: tuple[str, ...] = ()

@@ -123,7 +123,7 @@ def _ended_from_outside(facts: AttemptFacts) -> Diagnosis | None:
         return _diagnosis(facts, "cancelled", "The attempt was cancelled.", None)
     if facts.interrupted:
         reason = "The attempt was interrupted and has no result of its own."
-        if facts.exit_code == EXIT_FULL:
+        if facts.unseen_full:
             reason = "A disk was full while the attempt ran: why it did not succeed cannot be told."
         return _diagnosis(facts, "interrupted", reason, None)
     if facts.engine_failure is not None:

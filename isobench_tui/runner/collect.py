@@ -304,7 +304,8 @@ def _judge(
         return found
     if facts.starved is None:
         # no runner saw it; a patch that fills the disk itself is on hold after three times
-        return judge(replace(known, interrupted=True)) if exit_.code == EXIT_FULL else found
+        told = exit_.code == EXIT_FULL or (known.last("fail") or {}).get("disk_full") is True
+        return judge(replace(known, interrupted=True, unseen_full=True)) if told else found
     said = f"{facts.starved} was full while the attempt ran"
     full = judge(replace(known, engine_failure=("disk_full", said)))
     assert full.diagnosis is not None
