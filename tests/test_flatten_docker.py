@@ -10,6 +10,7 @@ import os
 import stat
 import tarfile
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from proxy import Proxy
 from rootfs import Node, vfs_folder, walk
 from test_merge import FOLDER, LINK, SYMLINK, member, tar
 
-from isobench_tui.engine.base import ImageInfo, PullFailed, PullProgress
+from isobench_tui.engine.base import ImageInfo, ImageMissing, PullFailed, PullProgress
 from isobench_tui.engine.docker import DockerEngine
 from isobench_tui.engine.images.images import Flatten
 from isobench_tui.engine.images.names import flat_name
@@ -254,6 +255,41 @@ async def test_progress_goes_from_bytes_to_merging(vfs_lab: Lab, registry: Regis
     assert told[-1].moved == found.size
     assert again.size == 0, "its blobs are still in the cache"
     assert all(layer.here for layer in again.layers)
+
+
+async def test_upper_layers_are_merged_while_lower_ones_come(
+    vfs_lab: Lab, registry: Registry, tmp_path: Path
+) -> None:
+    registry.publish("meanwhile:1", [b"below", b"above"])
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))  # as if other lanes had the other threads
+    engine = flattener(vfs_lab, tmp_path)
+    with Proxy(("127.0.0.1", registry.port)) as proxy:
+        found = await engine.resolve(f"127.0.0.1:{proxy.port}/meanwhile:1")
+        below, above = (layer.digest[7:19] for layer in found.layers)
+        held = proxy.rule(rf"^GET \S*/blobs/sha256:{below}", "answer")
+        told: list[PullProgress] = []
+        fetching = asyncio.create_task(engine.fetch(found, told.append))
+        await eventually(lambda: told and (above, "extracting") in {(x.id, x.state) for x in told[-1].layers})
+        assert not fetching.done()
+        held.release()
+        image = await fetching
+    assert {path for path, node in files(vfs_lab, image).items() if node.kind == stat.S_IFREG} == {b"0", b"1"}
+    assert await engine.remove_image(image)
+
+
+async def test_a_layer_that_is_missing_ends_the_import_of_those_above_it(
+    vfs_lab: Lab, registry: Registry, tmp_path: Path
+) -> None:
+    registry.publish("headless:1", [b"below", b"above"])
+    engine = flattener(vfs_lab, tmp_path, backoff=0.01)
+    with Proxy(("127.0.0.1", registry.port)) as proxy:
+        found = await engine.resolve(f"127.0.0.1:{proxy.port}/headless:1")
+        proxy.rule(rf"^GET \S*/blobs/{found.layers[0].digest}", 404)
+        with pytest.raises(ImageMissing, match="404"):
+            await engine.fetch(found, nothing)
+        assert not vfs_lab.host.has_image(flat_name(found.digest or ""))
+    image = await engine.fetch(await engine.resolve(registry.name("headless:1")), nothing)
+    assert await engine.remove_image(image)
 
 
 async def test_layers_of_a_difficult_registry(vfs_lab: Lab, registry: Registry, tmp_path: Path) -> None:

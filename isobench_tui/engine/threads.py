@@ -15,8 +15,9 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def in_thread(name: str, work: Callable[[], T], limit: float) -> T:
-    """Run `work` in a thread and return what it returns, or raise what it raises; TimeoutError after `limit` seconds.
+async def in_thread(name: str, work: Callable[[], T], limit: float | None) -> T:
+    """Run `work` in a thread and return what it returns, or raise what it raises; TimeoutError after `limit` seconds
+    (None: never).
 
     A cancelled or late caller leaves at once; the thread ends when its call does.
     """

@@ -1,27 +1,28 @@
 """Images as one layer: for engines that copy all lower layers for each layer, as the vfs driver does.
 
-Layers come into a cache of blobs, are merged, and the merge is imported while it goes on. The image is named after
-the digest of what it was made from, so that it is found again; its configuration stays here, for `launch`, because
-`import` can set none faithfully (it expands `$` and splits at spaces).
+Layers come into a cache of blobs, the top one first, are merged as they come, and the merge is imported while it goes
+on. The image is named after the digest of what it was made from, so that it is found again; its configuration stays
+here, for `launch`, because `import` can set none faithfully (it expands `$` and splits at spaces).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from isobench_tui.engine.base import ImageConfig, ImageLayer, Layer, LayerState, PullProgress
 from isobench_tui.engine.images.blobs import Blobs, disk_error
-from isobench_tui.engine.images.fetch import Fetch
+from isobench_tui.engine.images.fetch import Fetch, together
 from isobench_tui.engine.images.importer import Import
 from isobench_tui.engine.images.merge import Merge
 from isobench_tui.engine.images.names import flat_name
 from isobench_tui.engine.images.pull import INTERVAL, short
 from isobench_tui.engine.images.registry import Registries, Remote
 from isobench_tui.engine.images.unpack import pieces
+from isobench_tui.engine.threads import in_thread
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -71,11 +72,17 @@ class Flattener:
         show = _Show(remote.layers, on_progress)
         for layer in show.layers:
             show.cached[layer.digest] = self.blobs.has(layer.digest)
+        await asyncio.to_thread(self.remember, remote.digest, remote.config)
         fetch = Fetch(self._registries, self.blobs, remote, backoff=self._backoff)
         show.got = fetch.got
-        await fetch.run(remote.layers, show.tell)
-        await asyncio.to_thread(self.remember, remote.digest, remote.config)
-        made = await self._import(remote, show)
+        made = ""
+
+        async def unpack() -> None:
+            nonlocal made
+            made = await self._import(remote, fetch, show)
+
+        # The layers that are here are unpacked while those below them come.
+        await together(fetch.run(show.tell), unpack())
         show.finish()
         await asyncio.to_thread(self.blobs.trim)
         return made
@@ -83,24 +90,25 @@ class Flattener:
     def _file(self, digest: str) -> Path:
         return self._configs / f"{digest.partition(':')[2]}.json"
 
-    async def _import(self, remote: Remote, show: _Show) -> str:
+    async def _import(self, remote: Remote, fetch: Fetch, show: _Show) -> str:
         repository, _, tag = flat_name(remote.digest).partition(":")
         importing = await asyncio.to_thread(Import, self._engine, repository, tag)
 
+        def opened(layer: ImageLayer) -> Iterator[bytes]:
+            fetch.wait(layer)
+            return pieces(self.blobs.path(layer.digest), lambda at: show.read(layer, at))
+
         def work() -> str:
-            openers = [
-                lambda layer=layer: pieces(self.blobs.path(layer.digest), lambda at: show.read(layer, at))
-                for layer in remote.layers
-            ]
             try:
-                Merge(openers, importing.send).run()
+                Merge([lambda layer=layer: opened(layer) for layer in remote.layers], importing.send).run()  # type: ignore[misc]
                 return importing.finish()
             except OSError as error:
                 raise disk_error(self.blobs.root, error) from error
             finally:
                 importing.close()
 
-        working = asyncio.create_task(asyncio.to_thread(work))
+        # Not in the loop's executor: it waits for layers that are written there.
+        working = asyncio.create_task(in_thread("merging", work, None))
         try:
             while not working.done():
                 await asyncio.wait({working}, timeout=INTERVAL)
