@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import pytest
 from baseimage import CannotBuild, base_tar
-from dockerd import CannotStart, Dockerd, Host, Registry, host
+from dockerd import STORAGE, CannotStart, Dockerd, Host, Registry, host
 from hypothesis import settings
 from member import Member
 
@@ -52,7 +52,7 @@ def _host(storage: str | None) -> Iterator[Host]:
 
 @pytest.fixture(scope="session")
 def docker_host() -> Iterator[Host]:
-    """The engine for most tests: our own on overlay2, else one that is reachable."""
+    """The engine for most tests: our own on overlay2 (see STORAGE), else one that is reachable."""
     yield from _host(None)
 
 
@@ -62,7 +62,7 @@ def vfs_host() -> Iterator[Host]:
     yield from _host("vfs")
 
 
-@pytest.fixture(params=["overlay2", "vfs"])
+@pytest.fixture(params=dict.fromkeys((STORAGE, "vfs")))
 def any_host(request: pytest.FixtureRequest) -> Host:
     """Each storage driver in turn, for what depends on it."""
     engine: Host = request.getfixturevalue("vfs_host" if request.param == "vfs" else "docker_host")

@@ -33,6 +33,13 @@ GROUP = 64217
 """Numeric group that may use the engine's socket. It needs no entry in /etc/group, so the host stays as it is."""
 
 
+PROGRAM = os.environ.get("ISOBENCH_TEST_DOCKERD") or "dockerd"
+"""The dockerd to start: a program on PATH, or the path of one, such as a script that starts another version."""
+
+STORAGE = os.environ.get("ISOBENCH_TEST_STORAGE") or "overlay2"
+"""Storage driver of the engine for most tests, or `containerd` for its image store, which Docker has from 24 on."""
+
+
 class CannotStart(Exception):
     """Why there is no engine or registry; plain words for a skip."""
 
@@ -159,9 +166,9 @@ class Dockerd(Host):
     owned = True
 
     def __init__(self, storage: str, *, room: int | None = None, data: Path | None = None) -> None:
-        """`room`: bytes of a tmpfs that the data-root is on. `data`: another folder for it, which stays the caller's;
-        None: in the temporary folder."""
-        for tool in ("dockerd", "containerd", "docker"):
+        """`storage`: see STORAGE. `room`: bytes of a tmpfs that the data-root is on. `data`: another folder for it,
+        which stays the caller's; None: in the temporary folder."""
+        for tool in (PROGRAM, "containerd", "docker"):
             if shutil.which(tool) is None:
                 raise CannotStart(f"no {tool} on PATH")
         self.root = Path(tempfile.mkdtemp(prefix="isb-"))
@@ -188,8 +195,8 @@ class Dockerd(Host):
     def start(self) -> None:
         """Start dockerd and return when it answers."""
         root, log = self.root, self.root / "dockerd.log"
-        argv = ["dockerd", "-H", f"unix://{root}/docker.sock", "--data-root", str(self.data)]
-        argv += ["--exec-root", f"{root}/exec", "--pidfile", f"{root}/pid", "--storage-driver", self.storage]
+        argv = [PROGRAM, "-H", f"unix://{root}/docker.sock", "--data-root", str(self.data)]
+        argv += ["--exec-root", f"{root}/exec", "--pidfile", f"{root}/pid", *self._store()]
         argv += ["--group", str(GROUP), "--cgroup-parent", self.cgroup, "--bridge", "none", "--iptables=false"]
         argv += ["--ip6tables=false", "--ip-forward=false", "--ip-masq=false"]
         with log.open("ab") as sink:
@@ -201,6 +208,13 @@ class Dockerd(Host):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise CannotStart(f"dockerd -s {self.storage}: {log.read_text().strip().splitlines()[-1]}")
             time.sleep(0.05)
+
+    def _store(self) -> list[str]:
+        if self.storage != "containerd":
+            return ["--storage-driver", self.storage]
+        settings = self.root / "daemon.json"
+        settings.write_text(json.dumps({"features": {"containerd-snapshotter": True}}))
+        return ["--config-file", str(settings)]
 
     def stop(self) -> None:
         """SIGTERM, and wait until it has ended; its containers end with it."""
@@ -250,7 +264,8 @@ class Dockerd(Host):
         shutil.rmtree(self.root)
         for folder in Path("/sys/fs/cgroup").glob(f"**{self.cgroup}"):
             for inner in sorted(folder.glob("**/"), reverse=True):
-                inner.rmdir()
+                with contextlib.suppress(FileNotFoundError):  # a shim that ended takes its own away
+                    inner.rmdir()
         for folder in self._absent:
             with contextlib.suppress(OSError):  # another engine uses it by now
                 folder.rmdir()
@@ -418,10 +433,10 @@ def free_port() -> int:
 def host(storage: str | None = None) -> Iterator[Host]:
     """An engine of our own if we are root and have the tools, else one that is reachable. Raises CannotStart.
 
-    `storage` None: overlay2, or whatever the reachable one has.
+    `storage` None: STORAGE, or whatever the reachable one has.
     """
-    if os.geteuid() == 0 and shutil.which("dockerd"):
-        engine: Host = Dockerd(storage or "overlay2")
+    if os.geteuid() == 0 and shutil.which(PROGRAM):
+        engine: Host = Dockerd(storage or STORAGE)
     else:
         url = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
         try:

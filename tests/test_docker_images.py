@@ -15,6 +15,7 @@ from conftest import Lab
 from dockerd import SCHEMA, Dockerd, Registry, eventually, free_port
 from proxy import Proxy
 
+from isobench_tui.engine import storage
 from isobench_tui.engine.base import DiskFull, EngineUnreachable, ImageInfo, ImageMissing, PullFailed, PullProgress
 from isobench_tui.engine.docker import DockerEngine
 from isobench_tui.engine.images.pull import Progress, short
@@ -28,11 +29,17 @@ pytestmark = pytest.mark.docker
 def nothing(_: PullProgress) -> None: ...
 
 
-def test_where_images_live() -> None:
+def test_where_images_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sockets = (tmp_path / "containerd.sock",)
+    monkeypatch.setattr(storage, "CONTAINERD_SOCKETS", sockets)
     overlay: dict[str, Any] = {"DockerRootDir": "/d", "DriverStatus": [["Backing Filesystem", "extfs"]]}
     assert root_of(overlay) == Path("/d")
     snapshotter = {"DockerRootDir": "/d", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}
+    assert root_of(snapshotter) == Path("/d/containerd/daemon"), "the engine found none on the host"
+    sockets[0].touch()
     assert root_of(snapshotter) == Path("/var/lib/containerd")
+    for address, place in ((sockets[0], "/var/lib/containerd"), ("/run/docker/x.sock", "/d/containerd/daemon")):
+        assert root_of({**snapshotter, "Containerd": {"Address": str(address)}}) == Path(place)
 
 
 def test_progress_counts_downloads_and_waits_for_sizes() -> None:
@@ -64,7 +71,7 @@ def test_progress_counts_downloads_and_waits_for_sizes() -> None:
 async def test_a_pull_tells_bytes_and_pins_what_it_pulled(any_lab: Lab, registry: Registry) -> None:
     host, engine = any_lab.host, any_lab.engine()
     path = f"{host.driver}:v1"
-    layers = [os.urandom(MB), os.urandom(3 * MB), os.urandom(2 * MB)]
+    layers = [os.urandom(MB), os.urandom(3 * MB), os.urandom(MB) + bytes(8 * MB)]
     digest = registry.publish(path, layers)
     _, body = registry.request(
         "GET", f"/v2/{host.driver}/manifests/{digest}", Accept=f"{SCHEMA}.distribution.manifest.v2+json"
@@ -88,7 +95,8 @@ async def test_a_pull_tells_bytes_and_pins_what_it_pulled(any_lab: Lab, registry
     assert {x.total for x in told} == {sum(sizes)}, "known from the first word on"
     assert {x.id for x in last.layers} == {short(x.digest) for x in found.layers}
 
-    assert image == replace(bare, id=host.inspect(ref)["Id"], present=True, size=host.inspect(ref)["Size"])
+    assert image == replace(bare, id=host.inspect(ref)["Id"], present=True, size=image.size)
+    assert 0 <= (image.size or 0) - sum(map(len, layers)) < MB, "unpacked, however the engine counts"
     assert await engine.resolve(ref) == image
     assert await engine.resolve(image.pinned) == replace(image, ref=image.pinned)
     registry.publish(f"{host.driver}:v2", [*layers, os.urandom(MB)])
@@ -160,6 +168,21 @@ async def test_a_registry_that_fails_for_a_while_is_asked_again(lab: Lab, regist
 BUSY = b'{"errors":[{"code":"TOOMANYREQUESTS","message":"You have reached your pull rate limit."}]}'
 
 
+@pytest.mark.parametrize(
+    "words", [b"layer verification failed for sha256:0", b"failed commit on ref: unexpected commit digest sha256:0"]
+)
+async def test_an_engine_that_got_a_damaged_blob_is_asked_again(
+    lab: Lab, registry: Registry, tmp_path: Path, words: bytes
+) -> None:
+    registry.publish("spoilt:1", [os.urandom(1000)])
+    with Proxy(Path(lab.host.url.removeprefix("unix://")), tmp_path / "p.sock") as proxy:
+        engine = lab.engine(f"unix://{tmp_path}/p.sock", backoff=0.01)
+        rule = proxy.rule(r"^POST /images/create", 200, times=2, body=b'{"error":"' + words + b'"}')
+        image = await engine.fetch(await engine.resolve(registry.name("spoilt:1")), nothing)
+        assert rule.seen == 2
+        assert await engine.remove_image(image)
+
+
 async def test_an_engine_pulls_from_a_difficult_registry(any_lab: Lab, registry: Registry) -> None:
     """It asks for a token, is busy, resets a connection within a blob and spoils another one; the files are right."""
     registry.publish("difficult:2", [b"whole", os.urandom(3 * MB)])
@@ -183,7 +206,7 @@ async def test_what_no_registry_has_is_missing(lab: Lab, registry: Registry) -> 
     for ref in (
         registry.name("never:1"),
         "Not A Reference",
-        "UPPER/case:1",
+        f"{registry.address}/UPPER:1",
         f"{registry.address}/x@sha256:{'0' * 64}",
     ):
         with pytest.raises(ImageMissing):
@@ -252,7 +275,9 @@ async def test_only_our_reference_is_removed(lab: Lab) -> None:
     host, engine = lab.host, lab.engine()
     host.image("isobench-test/ours:1", [{"/x": os.urandom(10)}])
     image = await engine.resolve("isobench-test/ours:1")
-    assert (image.pinned, image.digest, image.present) == (host.inspect(image.ref)["Id"], None, True)
+    assert (image.pinned.rpartition("@")[2], image.present) == (host.inspect(image.ref)["Id"], True)
+    # containerd's store has manifests and so digests also of what was built here
+    assert (image.digest is None) == (host.driver != "overlayfs")
     handle = await engine.launch(lab.spec(image=image))
     await engine.wait(handle)
     assert not await engine.remove_image(image)

@@ -346,15 +346,17 @@ async def test_a_fetch_that_was_killed_goes_on_where_it_was(vfs_lab: Lab, regist
 async def test_a_cancelled_import_leaves_nothing(vfs_lab: Lab, registry: Registry, tmp_path: Path) -> None:
     registry.publish("halfway:1", [os.urandom(MB)] * 2 + [os.urandom(30 * MB)])
     engine = flattener(vfs_lab, tmp_path)
-    found = await engine.resolve(registry.name("halfway:1"))
-    told: list[PullProgress] = []
-    fetching = asyncio.create_task(engine.fetch(found, told.append))
-    await eventually(lambda: told and any(x.state == "extracting" for x in told[-1].layers), "the merge begins")
-    fetching.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await fetching
+    with Proxy(("127.0.0.1", registry.port)) as proxy:
+        found = await engine.resolve(f"127.0.0.1:{proxy.port}/halfway:1")
+        proxy.rule(rf"^GET \S*/blobs/{found.layers[0].digest}", "answer")
+        told: list[PullProgress] = []
+        fetching = asyncio.create_task(engine.fetch(found, told.append))
+        await eventually(lambda: told and any(x.state == "extracting" for x in told[-1].layers), "the merge begins")
+        fetching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await fetching
     assert not vfs_lab.host.has_image(flat_name(found.digest or ""))
-    image = await engine.fetch(await engine.resolve(found.ref), nothing)
+    image = await engine.fetch(await engine.resolve(registry.name("halfway:1")), nothing)
     assert await engine.remove_image(image)
 
 

@@ -53,6 +53,7 @@ def test_references(ref: str, name: str, tag: str) -> None:
         ("localhost/app:1", Name("localhost", "app", "1")),
         ("ghcr.io/a/b/c@sha256:00", Name("ghcr.io", "a/b/c", "latest", "sha256:00")),
         ("[::1]:5000/app:2", Name("[::1]:5000", "app", "2")),
+        ("UPPER/case:1", Name("UPPER", "case", "1")),
     ],
 )
 def test_where_a_reference_leads(ref: str, name: Name) -> None:

@@ -13,14 +13,25 @@ from typing import Any
 from isobench_tui.engine.base import DiskUsage, EngineError, Storage
 
 CONTAINERD_ROOT = Path("/var/lib/containerd")
+"""Of the host's own containerd."""
+CONTAINERD_SOCKETS = (Path("/run/containerd/containerd.sock"), Path("/var/run/containerd/containerd.sock"))
+"""Where that one answers."""
 _FICLONE = 0x40049409
 """ioctl_ficlone(2)."""
 _BLOCK = 4096
 
 
 def root_of(info: Mapping[str, Any]) -> Path:
-    """The folder that fills up, from the engine's `/info`: its data-root, or containerd's where images are there."""
-    return CONTAINERD_ROOT if _snapshotter(info) else Path(info["DockerRootDir"])
+    """The folder that fills up, from the engine's `/info`: its data-root, or containerd's where images are there.
+
+    An engine that found no containerd on the host starts one of its own, within its data-root.
+    """
+    data = Path(info["DockerRootDir"])
+    if not _snapshotter(info):
+        return data
+    address = (info.get("Containerd") or {}).get("Address")  # of Docker 27 on; before it, look as the engine does
+    hosts = Path(address) in CONTAINERD_SOCKETS if address else any(map(Path.exists, CONTAINERD_SOCKETS))
+    return CONTAINERD_ROOT if hosts else data / "containerd" / "daemon"
 
 
 def storage_of(info: Mapping[str, Any]) -> Storage:

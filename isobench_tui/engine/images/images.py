@@ -71,7 +71,7 @@ class Images:
         """
         local = await self._look(ref)
         if local is not None:
-            return _local(ref, local)
+            return _local(ref, local, await self._size(local))
         name, flat = parse(ref), await self._flattener()
         if flat is not None and name.digest is not None:
             known = await self._flattened(flat, ref, name.digest, None)
@@ -136,7 +136,8 @@ class Images:
         local = await self._look(image.pinned)
         if local is None:
             raise PullFailed(f"{image.pinned} is gone right after its pull")
-        return replace(image, id=str(local["Id"]), present=True, size=local.get("Size"), layers=(), note=note)
+        size = await self._size(local)
+        return replace(image, id=str(local["Id"]), present=True, size=size, layers=(), note=note)
 
     async def remove(self, image: ImageInfo) -> bool:
         """Remove the campaign's name for the image and its digest; layers that others use stay.
@@ -183,7 +184,8 @@ class Images:
             return None
         pinned = f"{repository(ref)}@{digest}"
         config = config or flat.config(digest) or (await self._find(parse(pinned))).config
-        return ImageInfo(ref, pinned, digest, str(local["Id"]), present=True, size=local.get("Size"), config=config)
+        size = await self._size(local)
+        return ImageInfo(ref, pinned, digest, str(local["Id"]), present=True, size=size, config=config)
 
     async def _fetch_flat(self, flat: Flattener, image: ImageInfo, on_progress: Progress) -> ImageInfo:
         remote = await self._find(parse(image.pinned))
@@ -211,6 +213,16 @@ class Images:
                 raise
 
         return await self._api.call(f"looking for {name}", look, self._quick)
+
+    async def _size(self, local: Mapping[str, Any]) -> int | None:
+        """Bytes of the image unpacked, of what `_look` found."""
+        own: int | None = local.get("Size")
+        if own is None or (await self.storage()).kind != "containerd":
+            return own
+        # That store's inspect counts the blobs, its list the blobs and what they unpack to.
+        both = await self._api.call("listing images", lambda client: client.images(), self._quick)
+        listed = next((int(image["Size"]) for image in both if image["Id"] == local["Id"]), own)
+        return listed - own if listed > own else own
 
     async def _chains(self) -> frozenset[tuple[str, ...]]:
         """Every stack of layers that some image here begins with: layers are shared from the lowest upwards."""
@@ -273,10 +285,10 @@ def _is_name(ref: str, local: Mapping[str, Any]) -> bool:
     return f"{repository(ref)}:{tag_of(ref)}" in (local.get("RepoTags") or [])
 
 
-def _local(ref: str, local: Mapping[str, Any]) -> ImageInfo:
+def _local(ref: str, local: Mapping[str, Any], size: int | None) -> ImageInfo:
     own = repository(ref)
     digests = [item for item in local.get("RepoDigests") or [] if item.partition("@")[0] == own]
     asked = f"{own}@{ref.partition('@')[2]}"
     pinned = asked if asked in digests else next(iter(digests), None)
     digest = pinned.partition("@")[2] if pinned else None
-    return ImageInfo(ref, pinned or str(local["Id"]), digest, str(local["Id"]), present=True, size=local.get("Size"))
+    return ImageInfo(ref, pinned or str(local["Id"]), digest, str(local["Id"]), present=True, size=size)

@@ -1,7 +1,8 @@
 """Image references: which registry, which repository, which tag or digest.
 
 The rules are those of github.com/distribution/reference: the part before the first slash is a host only if it has a
-dot or a colon in it or is `localhost`; all else lives on Docker Hub, and there one-word names in `library/`.
+dot, a colon or a capital letter in it or is `localhost`; all else lives on Docker Hub, and there one-word names in
+`library/`.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def parse(ref: str) -> Name:
     """Take a reference apart. It is not checked: the campaign file and the engine do that."""
     name = repository(ref)
     host, slash, rest = name.partition("/")
-    named = bool(slash) and ("." in host or ":" in host or host == "localhost")
+    named = bool(slash) and ("." in host or ":" in host or host == "localhost" or host != host.lower())
     registry, path = (host, rest) if named else (HUB, name if slash else f"library/{name}")
     return Name(registry, path, tag_of(ref), ref.partition("@")[2] or None)
 

@@ -41,7 +41,9 @@ _STATES: dict[str, LayerState] = {
 _TRANSIENT = re.compile(
     r"toomanyrequests|too many requests|\b(429|500|502|503|504)\b|internal server error|bad gateway|"
     r"service unavailable|connection reset|connection refused|broken pipe|unexpected eof|\beof\b|i/o timeout|"
-    r"tls handshake timeout|client\.timeout|deadline exceeded|layer verification failed",
+    r"tls handshake timeout|client\.timeout|deadline exceeded|"
+    # a blob that came damaged: of graph drivers, of containerd's store
+    r"layer verification failed|unexpected commit digest",
     re.IGNORECASE,
 )
 
