@@ -7,11 +7,14 @@ import hashlib
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import FOREVER, Lab
+from docker import APIClient
+from docker.errors import APIError
 from dockerd import eventually
 from fakevllm import FASTER, MODEL, make_tree
 
@@ -255,6 +258,47 @@ async def test_an_attempt_that_was_created_only_is_started(lab: Lab) -> None:
     handle = await engine.launch(spec)
     assert handle.id == created
     assert (await engine.wait(handle)).code == 7  # the program of `create`
+
+
+@pytest.mark.docker
+async def test_what_could_not_start_nor_be_removed_is_no_end_of_the_attempt(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit is refused, and the engine is too busy to remove the container: it calls that one dead from then on."""
+    refused: list[str] = []
+    start, remove, inspect = APIClient.start, APIClient.remove_container, APIClient.inspect_container
+
+    def first_start(client: APIClient, container: str) -> None:
+        if refused:
+            start(client, container)
+            return
+        refused.append(container)
+        raise APIError("error", explanation="error setting rlimit type 8: operation not permitted")
+
+    def second_removal(client: APIClient, container: str, **how: Any) -> None:
+        if len(refused) == 1:
+            refused.append("tried")
+            raise APIError("error", explanation="device or resource busy")
+        remove(client, container, **how)
+
+    def dead(client: APIClient, container: str) -> dict[str, Any]:
+        found: dict[str, Any] = inspect(client, container)
+        if found["Id"] in refused:
+            found["State"].update(Status="dead", ExitCode=128, Error="error setting rlimit type 8")
+        return found
+
+    monkeypatch.setattr(APIClient, "start", first_start)
+    monkeypatch.setattr(APIClient, "remove_container", second_removal)
+    monkeypatch.setattr(APIClient, "inspect_container", dead)
+    engine = lab.engine()
+    spec = lab.spec("sys.exit(4)")
+    handle = await engine.launch(spec)
+    assert handle.id != refused[0]
+    assert (await engine.wait(handle)).code == 4
+    left = replace(handle, id=create(lab, f"{spec.name}-left", {}))
+    refused.append(left.id)
+    assert await engine.wait(left) == Exit(None, error="never started"), "also where another runner finds it"
+    lab.host.client.remove_container(left.id)
 
 
 def create(lab: Lab, name: str, labels: dict[str, str]) -> str:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 _PAUSE = 0.2
+_NEVER = "0001-01-01"
+"""How the engine writes a time that there was none of."""
 """Seconds between two questions to an engine that answered, but not what we wait for."""
 
 
@@ -264,6 +266,8 @@ def _exit(info: Mapping[str, Any] | None) -> Exit | None:
     state = info["State"]
     if state_of(state["Status"]) != "ended":
         return None
+    if str(state.get("StartedAt", "")).startswith(_NEVER):  # it could not start, nor be removed since
+        return Exit(None, error="never started")
     code = int(state["ExitCode"])
     # 128 + n: the driver was killed by signal n, or says so itself; init passes both on alike.
     signal = code - 128 if 128 < code <= 128 + 64 else None

@@ -144,6 +144,8 @@ class Launch:
         self._finished = False
         self._ulimits = ulimits
         self._asked_limits: dict[str, int] = {}
+        self._refused: set[str] = set()
+        """Containers that cannot start. Where one cannot be removed at once either, the engine calls it dead."""
         self._asked = False  # a create was sent: from here on a container may appear
         self.over = threading.Event()
         """`run` has returned: the engine works on no call of this launch any more."""
@@ -195,6 +197,8 @@ class Launch:
                 started = container is not None and self._start(client, container)
                 if started:
                     return started
+            elif found.id in self._refused:
+                self._discard(client, found.id)
             elif found.state == "created":
                 started = self._start(client, found.id)
                 if started:
@@ -267,12 +271,16 @@ class Launch:
                 client.start(container)
             except docker.errors.APIError as error:
                 # A container that cannot start would hold the name; the error says all there is to know of it.
-                with contextlib.suppress(Exception):
-                    client.remove_container(container, force=True, v=True)
+                self._refused.add(container)
+                self._discard(client, container)
                 if self._lowered(str(error.explanation)):
                     return None
                 raise
         return self._handle(container, "running")
+
+    def _discard(self, client: Any, container: str) -> None:
+        with contextlib.suppress(Exception):  # what made this necessary says more
+            client.remove_container(container, force=True, v=True)
 
     def _lowered(self, message: str) -> bool:
         """Ask no more for a limit that the engine may not raise (it lacks CAP_SYS_RESOURCE); inspect shows which."""
