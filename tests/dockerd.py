@@ -122,6 +122,9 @@ class Host:
         for event in self.client.push(remote, stream=True, decode=True):
             assert "error" not in event, event["error"]
             digest = event.get("aux", {}).get("Digest", digest)
+        # containerd's store only tells it of the image
+        known = (item.partition("@") for item in self.inspect(remote)["RepoDigests"])
+        digest = digest or next(found for name, _, found in known if name == remote.rpartition(":")[0])
         self.client.remove_image(remote)
         return digest
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import dockerd
 import pytest
 from campaigns import CPU, SERVE, A, B, Images, Site, check_results, site_at, task
 from dockerd import Dockerd, Host
@@ -60,28 +59,32 @@ def test_a_name_that_another_workspace_holds(site: Site, neighbour: Site) -> Non
         one.assert_nothing_left()
 
 
-@pytest.mark.parametrize("how", ["stopped", "crashed"])
+@pytest.mark.parametrize("how", ["stopped", "crashed", "crashed for longer than a measurement may take"])
 def test_an_engine_that_goes_away_and_comes_back(site: Site, own_dockerd: Dockerd, how: str) -> None:
     """Its containers die with it; no attempt is counted, and the queue goes on by itself."""
     site.shut("measure")
-    site.start(site.campaign(task(A), task(B)))
+    site.start(
+        site.campaign(task(A), task(B), timeouts={} if how == "crashed" else {"measure": "30s", "slack": "5s"})
+    )
     site.reached("measure")
     try:
         if how == "stopped":
             own_dockerd.stop()
+        else:
+            own_dockerd.crash()
+        if how != "crashed":
             site.wait("SELECT value FROM meta WHERE key = 'breaker'")
             assert "paused itself" in site.isobench("status").stdout
             assert site.isobench("run", site.root / "real.toml", code=3).stderr.startswith("isobench: ")
-        else:
-            own_dockerd.crash()
     finally:
         own_dockerd.start()
-    site.wait("SELECT 1 FROM attempts WHERE outcome = 'interrupted'")
+    # Docker 28 is gone before it has told how its containers ended, 20.10 is not.
+    site.wait("SELECT 1 FROM diagnoses WHERE failure IN ('interrupted', 'engine_error')")
     site.open("measure")
     site.idle()
     assert site.outcomes() == {"a:baseline": ("success", None), "b:baseline": ("success", None)}
     first, *others = site.attempts()
-    assert (first["outcome"], first["counts"]) == ("interrupted", 0)
+    assert first["counts"] == 0
     assert [(row["outcome"], row["counts"]) for row in others] == [("success", 1)] * 2
     if how == "stopped":
         assert any("the fault is gone" in text for text in site.story())
@@ -91,14 +94,12 @@ def test_an_engine_that_goes_away_and_comes_back(site: Site, own_dockerd: Docker
 
 def test_an_engine_with_live_restore(site: Site, own_dockerd: Dockerd, monkeypatch: pytest.MonkeyPatch) -> None:
     """Containers outlive it, so nothing is interrupted."""
-    folder = site.root / "bin"
-    folder.mkdir()
-    (folder / "dockerd").write_text(f'#!/bin/sh\nexec {shutil.which("dockerd")} --live-restore "$@"\n')
-    (folder / "dockerd").chmod(0o755)
-    path = os.environ["PATH"]
+    program = site.root / "dockerd"
+    program.write_text(f'#!/bin/sh\nexec {dockerd.PROGRAM} --live-restore "$@"\n')
+    program.chmod(0o755)
     try:
         own_dockerd.stop()
-        monkeypatch.setenv("PATH", f"{folder}:{path}")
+        monkeypatch.setattr(dockerd, "PROGRAM", str(program))
         own_dockerd.start()
         site.shut("measure")
         site.start(site.campaign(task(A, SERVE)))
@@ -113,5 +114,5 @@ def test_an_engine_with_live_restore(site: Site, own_dockerd: Dockerd, monkeypat
         check_results(site)
         site.assert_nothing_left()
     finally:
-        monkeypatch.setenv("PATH", path)
+        monkeypatch.undo()
         own_dockerd.restart()

@@ -66,6 +66,8 @@ def test_progress_counts_downloads_and_waits_for_sizes() -> None:
     told = progress.snapshot()
     assert [(x.state, x.done, x.total) for x in told.layers[1:]] == [("extracting", 2, 10), ("done", 0, 0)]
     assert (told.done, told.total) == (10, 10)
+    progress.finish()
+    assert [x.state for x in progress.snapshot().layers] == ["exists", "done", "done"]
 
 
 async def test_a_pull_tells_bytes_and_pins_what_it_pulled(any_lab: Lab, registry: Registry) -> None:

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from isobench_tui.engine.base import EngineError, Exit, Handle
+from isobench_tui.engine.base import EngineError, EngineUnreachable, Exit, Handle
 from isobench_tui.engine.driver import is_full
 from isobench_tui.engine.job import SERVER_LOG, SETUP_LOG
 from isobench_tui.results.live import latest
@@ -86,7 +86,11 @@ class Follower:
                         await self._take_events(known)
                         return waiting.result()
                     self.missed = (self.phase, float(getattr(self.order.settings.timeouts, self.phase)))
-                    return await self.services.engine.stop(self.handle, self.order.settings.timeouts.grace)
+                    try:
+                        return await self.services.engine.stop(self.handle, self.order.settings.timeouts.grace)
+                    except EngineUnreachable:  # its containers mostly end with it: no deadline of theirs says why
+                        self.missed = None
+                        raise
                 await self._show_live()
         finally:
             waiting.cancel()

@@ -87,6 +87,12 @@ class Progress:
         self._layers[name] = new
         return name not in self._layers or old.state != new.state
 
+    def finish(self) -> None:
+        """All of it is here. Some engines do not say so layer by layer (Docker 26 with containerd's store)."""
+        for name, layer in self._layers.items():
+            if layer.state != "exists":
+                self._layers[name] = replace(layer, state="done", done=layer.total or layer.done)
+
     def snapshot(self) -> PullProgress:
         """What is known now. A layer that ended without ever telling its size counts as nothing."""
         layers = tuple(
@@ -155,6 +161,7 @@ async def _once(
                     on_progress(progress.snapshot())
     except (aiohttp.ClientError, OSError) as error:
         raise translate("pulling", error) from error
+    progress.finish()
     on_progress(progress.snapshot())
 
 
