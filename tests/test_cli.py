@@ -276,10 +276,11 @@ def test_two_campaigns_run_one_after_the_other(bench: Bench) -> None:
 
 
 def running(bench: Bench, *tasks: str) -> Path:
-    """Start a campaign whose first job waits at a gate, and wait until it does."""
+    """Start a campaign whose first job waits at a gate, and wait until it does and the runner has said so."""
     gate = bench.gate()
     bench.cli("run", bench.write(task(A, GATE=str(gate)), *tasks), "--detach")
     bench.reached(gate)
+    until(lambda: "#1 measure" in bench.cli("status").stdout, "that the runner sees it")
     return gate
 
 

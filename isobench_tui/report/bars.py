@@ -44,7 +44,7 @@ def dots(values: Sequence[float], scale: tuple[float, float], width: int) -> str
     low, high = scale
     for value in values:
         part = (value - low) / (high - low) if high > low else 0.5
-        counts[max(0, min(width - 1, round(part * (width - 1))))] += 1
+        counts[round(max(0.0, min(1.0, part)) * (width - 1))] += 1
     return "".join(EMPTY if not count else "·" if count == 1 else "•" if count == 2 else "●" for count in counts)
 
 
