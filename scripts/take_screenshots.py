@@ -25,8 +25,8 @@ SIZE = (150, 42)
 WITHIN_S = 900.0
 PAINTED_S = 4.0
 """By then a tab that was opened has been read and drawn."""
-
 MEASURED_S = 2.5
+"""By then the little graph of tokens per second has something to show."""
 
 
 async def until(pilot: Pilot[None], condition: Callable[[Board], bool]) -> None:

@@ -5,6 +5,7 @@ Where an engine cannot be had, its tests are skipped with the reason; ISOBENCH_R
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 
 import pytest
 from baseimage import CannotBuild, base_tar
+from disks import CannotMount, SmallDisk
 from dockerd import STORAGE, CannotStart, Dockerd, Host, Registry, host
 from hypothesis import settings
 from member import Member
@@ -39,6 +41,17 @@ def missing(reason: object) -> NoReturn:
     if os.environ.get("ISOBENCH_REQUIRE_DOCKER") == "1":
         pytest.fail(f"required by ISOBENCH_REQUIRE_DOCKER=1: {reason}", pytrace=False)
     pytest.skip(str(reason))
+
+
+@contextlib.contextmanager
+def disk_of(size: int) -> Iterator[SmallDisk]:
+    """A file system of so many bytes that a test may fill, see `disks`; where none can be mounted, `missing`."""
+    try:
+        made = SmallDisk(size)
+    except CannotMount as reason:
+        missing(reason)
+    with contextlib.closing(made):
+        yield made
 
 
 def _host(storage: str | None) -> Iterator[Host]:

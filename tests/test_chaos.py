@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from campaigns import Images, site_at
 from chaos import DISK, Chaos, judge, schedule, undisturbed
-from conftest import missing
-from disks import CannotMount, small_disk
+from conftest import disk_of
 from dockerd import Dockerd
 
 from isobench_tui.runner import faults
@@ -47,11 +46,8 @@ def test_a_disk_that_fills_and_empties_changes_nothing(tmp_path: Path, own_docke
     assert len({blow.after > 1.0 for blow in blows}) == 2, "both kinds"
     with site_at(tmp_path / "calm", own_dockerd, images) as calm:
         expected = undisturbed(calm, JOBS)
-    try:
-        with small_disk(DISK) as disk, site_at(disk.path / "storm", own_dockerd, images) as site:
-            chaos = Chaos(site, blows, 0.0, disk, say=False)
-            chaos.run(JOBS)
-            judge(expected, chaos)
-            assert chaos.struck == {"disk": 4}
-    except CannotMount as reason:
-        missing(reason)
+    with disk_of(DISK) as disk, site_at(disk.path / "storm", own_dockerd, images) as site:
+        chaos = Chaos(site, blows, 0.0, disk, say=False)
+        chaos.run(JOBS)
+        judge(expected, chaos)
+        assert chaos.struck == {"disk": 4}

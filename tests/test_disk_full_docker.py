@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from campaigns import SERVE, WITHIN, A, B, C, Images, Site, check_results, site_at, task
-from conftest import missing
-from disks import MB, CannotMount, SmallDisk, small_disk
+from conftest import disk_of, missing
+from disks import MB, SmallDisk
 from dockerd import CannotStart, Dockerd, until
 from fakevllm import looks
 from proxy import Proxy
@@ -28,11 +28,8 @@ GB = 1 << 30
 @pytest.fixture
 def disk() -> Iterator[SmallDisk]:
     """Two gigabytes: enough for one of the demo's images and its container, also on vfs."""
-    try:
-        with small_disk(2 * GB) as made:
-            yield made
-    except CannotMount as reason:
-        missing(reason)
+    with disk_of(2 * GB) as made:
+        yield made
 
 
 @pytest.fixture(params=["overlay2", "vfs"])

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from disks import MB, CannotMount, SmallDisk, small_disk
+from conftest import disk_of
+from disks import MB, SmallDisk
 from fakevllm import Run, looks, until
 
 from isobench_tui.engine.job import EXIT_FAILED, EXIT_FULL, EXIT_OK
@@ -20,11 +21,8 @@ LONG = "x" * 8192
 
 @pytest.fixture
 def disk() -> Iterator[SmallDisk]:
-    try:
-        with small_disk(64 * MB) as made:
-            yield made
-    except CannotMount as reason:
-        pytest.skip(str(reason))
+    with disk_of(64 * MB) as made:
+        yield made
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from disks import MB, CannotMount, SmallDisk, small_disk
+from conftest import disk_of
+from disks import MB, SmallDisk
 
 from isobench_tui.engine.driver import is_full
 from isobench_tui.runner.space import Balance, Need, Volume, balances, volume, volumes, wants
@@ -14,11 +15,8 @@ from isobench_tui.runner.space import Balance, Need, Volume, balances, volume, v
 
 @pytest.fixture
 def disk() -> Iterator[SmallDisk]:
-    try:
-        with small_disk(32 * MB) as made:
-            yield made
-    except CannotMount as reason:
-        pytest.skip(str(reason))
+    with disk_of(32 * MB) as made:
+        yield made
 
 
 IMAGE, LOGS, COPY = Need("image", "/docker", 900), Need("logs", "/ws/runs", 50), Need("container", "/docker", 300)
@@ -59,15 +57,12 @@ def test_a_folder_that_does_not_exist_yet_is_where_it_will_be(disk: SmallDisk, t
 @pytest.mark.parametrize("size", [32 * MB, 2048 * MB])
 def test_a_disk_is_full_when_nothing_more_can_be_written(size: int, tmp_path: Path) -> None:
     """Also for root, and where ext4 keeps megabytes for itself that it calls free."""
-    try:
-        with small_disk(size) as disk, (disk.path / "log").open("ab", buffering=0) as log:
-            log.write(b"x" * 4096)
-            assert not is_full(str(disk.path))
-            disk.fill()
-            with pytest.raises(OSError, match="No space left"):
-                log.write(b"x")
-            assert is_full(str(disk.path))
-            assert not is_full(str(tmp_path))
-            assert not is_full(str(disk.path / "missing")), "what is not there cannot be looked at"
-    except CannotMount as reason:
-        pytest.skip(str(reason))
+    with disk_of(size) as disk, (disk.path / "log").open("ab", buffering=0) as log:
+        log.write(b"x" * 4096)
+        assert not is_full(str(disk.path))
+        disk.fill()
+        with pytest.raises(OSError, match="No space left"):
+            log.write(b"x")
+        assert is_full(str(disk.path))
+        assert not is_full(str(tmp_path))
+        assert not is_full(str(disk.path / "missing")), "what is not there cannot be looked at"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from bench import SERVING, A, B, Bench, C, bench_at, task, until
-from disks import MB, CannotMount, SmallDisk, small_disk
+from conftest import disk_of
+from disks import MB, SmallDisk
 from dockerd import eventually
 from fakevllm import looks
 
@@ -24,11 +25,8 @@ LONG = "x" * 20_000
 
 @pytest.fixture
 def disk() -> Iterator[SmallDisk]:
-    try:
-        with small_disk(32 * MB) as made:
-            yield made
-    except CannotMount as reason:
-        pytest.skip(str(reason))
+    with disk_of(32 * MB) as made:
+        yield made
 
 
 @pytest.fixture
@@ -117,11 +115,8 @@ async def test_other_errors_are_not_waited_for(writer: Writer) -> None:
 
 
 def test_a_runner_that_starts_on_a_full_disk_waits_for_it_to_empty() -> None:
-    try:
-        disk = SmallDisk(8192 * MB)  # sparse; with little free the queue would pause for space
-    except CannotMount as reason:
-        pytest.skip(str(reason))
-    with contextlib.closing(disk), bench_at(disk.path) as bench:
+    # sparse; with little free the queue would pause for space
+    with disk_of(8192 * MB) as disk, bench_at(disk.path) as bench:
         bench.submit(bench.write(task(A)))
         disk.fill()
         runner = bench.runner()
@@ -154,11 +149,8 @@ def test_a_disk_that_fills_under_every_job_changes_no_result(tmp_path: Path) -> 
         for path in tmp_path.glob("[abc]*"):
             if path.is_file():
                 path.unlink()
-    try:
-        disk = SmallDisk(8192 * MB)  # sparse; with less the queue would wait for space before it is filled
-    except CannotMount as reason:
-        pytest.skip(str(reason))
-    with contextlib.closing(disk), bench_at(disk.path) as bench:
+    # sparse; with less the queue would wait for space before it is filled
+    with disk_of(8192 * MB) as disk, bench_at(disk.path) as bench:
         gates = campaign(bench, tmp_path)
         runner = bench.runner()
         for number, gate in enumerate(gates):
@@ -182,11 +174,7 @@ def test_a_disk_that_fills_under_every_job_changes_no_result(tmp_path: Path) -> 
 def test_a_result_that_found_no_room_while_no_runner_lived_is_measured_again(tmp_path: Path) -> None:
     """Though the client ended with 0, and there was space again long before."""
     gate, end = tmp_path / "gate", tmp_path / "end"
-    try:
-        disk = SmallDisk(8192 * MB)
-    except CannotMount as reason:
-        pytest.skip(str(reason))
-    with contextlib.closing(disk), bench_at(disk.path) as bench:
+    with disk_of(8192 * MB) as disk, bench_at(disk.path) as bench:
         bench.submit(bench.write(task(A, FAKE="no-room", GATE=str(gate), END=str(end)), limits="max_attempts = 1"))
         runner = bench.runner()
         bench.reached(gate)

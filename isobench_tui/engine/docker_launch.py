@@ -198,7 +198,7 @@ class Launch:
                 if started:
                     return started
             elif found.id in self._refused:
-                self._discard(client, found.id)
+                self._discard(found.id)
             elif found.state == "created":
                 started = self._start(client, found.id)
                 if started:
@@ -272,15 +272,15 @@ class Launch:
             except docker.errors.APIError as error:
                 # A container that cannot start would hold the name; the error says all there is to know of it.
                 self._refused.add(container)
-                self._discard(client, container)
+                self._discard(container)
                 if self._lowered(str(error.explanation)):
                     return None
                 raise
         return self._handle(container, "running")
 
-    def _discard(self, client: Any, container: str) -> None:
+    def _discard(self, container: str) -> None:
         with contextlib.suppress(Exception):  # what made this necessary says more
-            client.remove_container(container, force=True, v=True)
+            self._remove(container)
 
     def _lowered(self, message: str) -> bool:
         """Ask no more for a limit that the engine may not raise (it lacks CAP_SYS_RESOURCE); inspect shows which."""

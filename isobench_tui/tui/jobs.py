@@ -10,8 +10,6 @@ from isobench_tui.store import changes
 from isobench_tui.store.changes import Marks, QueuedJob, QueuedTask
 from isobench_tui.tui.snapshot import Job
 
-NO_FLAGS: frozenset[str] = frozenset()
-
 
 @dataclass(slots=True)
 class Jobs:
@@ -80,10 +78,8 @@ def _job(task: QueuedTask, job: QueuedJob, base: list[float]) -> Job:
         unit=job.unit or "",
         metric=job.metric or "",
         speedup=_speedup(job, base),
-        flags=tuple(name for name, _ in job.flags) if job.flags else (),
-        invalidating=frozenset(name for name, effect in job.flags if effect == "invalidates")
-        if job.flags
-        else NO_FLAGS,
+        flags=tuple(name for name, _ in job.flags),
+        invalidating=frozenset(name for name, effect in job.flags if effect == "invalidates"),
     )
 
 

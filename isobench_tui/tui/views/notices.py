@@ -40,9 +40,7 @@ def notices(old: Snapshot, new: Snapshot) -> tuple[Notice, ...]:
 
 
 def _ended(old: Snapshot, new: Snapshot) -> list[Notice]:
-    known = set(map(id, old.jobs))  # what was not read again is the same object
-    fresh = [job for job in new.jobs if id(job) not in known]
-    bad = [job for job in fresh if job.state == "done" and not job.valid and _was(old, job) != "done"]
+    bad = [job for job in new.jobs if job.state == "done" and not job.valid and _was(old, job) != "done"]
     if len(bad) > MANY:
         return [Notice(f"{len(bad)} jobs ended without a valid result", "warning", True)]
     return [Notice(_of_job(job), "warning", job.outcome != "success") for job in bad]
