@@ -1,4 +1,7 @@
-"""Small real file systems that tests fill up: ext4 in a sparse file, so that filling costs neither time nor space."""
+"""Real file systems of their own: small ones that tests fill up, and new ones that benchmarks start from.
+
+ext4 in a sparse file, so that filling one costs neither time nor space.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ class CannotMount(Exception):
 class SmallDisk:
     """A mounted file system of `size` bytes at `path`. Raises CannotMount."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, journal: bool = False) -> None:
         if os.geteuid() != 0:
             raise CannotMount("mounting a file system needs root")
         for tool in ("mkfs.ext4", "mount", "losetup"):
@@ -36,8 +39,10 @@ class SmallDisk:
             file.truncate(size)
         # Nothing is kept for root (-m 0): the tests are root, and an engine is too.
         try:
-            _run("mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal", image)
-            _run("mount", "-o", "loop", image, self.path)
+            options = [] if journal else ["-O", "^has_journal"]
+            _run("mkfs.ext4", "-q", "-F", "-m", "0", *options, image)
+            # All that is written is somebody's: the inode tables of a sparse file are zero without the kernel's help.
+            _run("mount", "-o", "loop,noinit_itable", image, self.path)
         except CannotMount:
             shutil.rmtree(self._folder)
             raise
@@ -76,9 +81,9 @@ def _run(*argv: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def small_disk(size: int) -> Iterator[SmallDisk]:
+def small_disk(size: int, *, journal: bool = False) -> Iterator[SmallDisk]:
     """A SmallDisk that is unmounted whatever happens."""
-    made = SmallDisk(size)
+    made = SmallDisk(size, journal=journal)
     try:
         yield made
     finally:
