@@ -2,6 +2,7 @@
 
 `POST /images/create?fromSrc=-` (Docker Engine API, "Create an image") takes the tar as its body and answers with one
 JSON object a line, the last of which has the image's id. Sending blocks while the engine unpacks: that is the pace.
+It has a thread of its own, so that the next pieces are made meanwhile.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ import contextlib
 import http.client
 import json
 import socket
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlencode
 
 from isobench_tui.engine.base import EngineError, EngineUnreachable
 from isobench_tui.engine.docker_api import by_message
+
+AHEAD = 8
+"""Pieces that may wait to be sent."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -33,6 +39,8 @@ class Import:
     def __init__(self, engine: Path, repository: str, tag: str) -> None:
         """`engine`: its socket. Raises EngineUnreachable."""
         self._connection = _Connection(engine)
+        self._sender = ThreadPoolExecutor(1, "importing")
+        self._sent: deque[Future[None]] = deque()
         query = urlencode({"fromSrc": "-", "repo": repository, "tag": tag})
         try:
             self._connection.putrequest("POST", f"/images/create?{query}")
@@ -43,12 +51,16 @@ class Import:
             raise EngineUnreachable(f"importing: the engine does not answer: {error}") from error
 
     def send(self, piece: bytes) -> None:
-        """The next bytes of the tar. Raises EngineError where the engine has given up."""
+        """The next bytes of the tar. Raises EngineError where the engine has given up, maybe some pieces late."""
         if piece:
-            self._put(b"%x\r\n%b\r\n" % (len(piece), piece))
+            self._sent.append(self._sender.submit(self._put, b"%x\r\n%b\r\n" % (len(piece), piece)))
+        if len(self._sent) > AHEAD:
+            self._sent.popleft().result()
 
     def finish(self) -> str:
         """The tar is complete; the image's id. Raises EngineError, DiskFull."""
+        while self._sent:
+            self._sent.popleft().result()
         self._put(b"0\r\n\r\n")
         found = self._answer()
         if found is None:
@@ -63,6 +75,8 @@ class Import:
 
     def close(self) -> None:
         """Close the connection; without `finish`, that is `abort`."""
+        self.abort()
+        self._sender.shutdown(cancel_futures=True)
         self._connection.close()
 
     def _put(self, data: bytes) -> None:
