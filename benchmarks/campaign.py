@@ -12,9 +12,10 @@ dockerd and docker-registry; 50 GB of disk.
 installs: the wheels of vLLM 0.6.3, torch 2.4.0, triton 3.0.0, and NVIDIA's cublas, cudnn, cusparse and nccl for CUDA
 12 unpack to 1.8 times their size in all (1.3 to 2.8 each), in files of more than 300 kB on average.
 
-Images have 25 layers, as in `images.py`, because vfs makes each layer a whole copy of all under it: the number of
-layers is what it costs. The eight vLLM images whose pulls ISO-Bench's logs show have 11, 20, 22, 27, 32, 33, 37 and
-37. The lowest layer holds the most, a Debian with python3; the rest lies evenly over the others.
+Images have 25 layers, as in `images.py`, of which the lowest two have most: a Debian with python3, and what is
+installed on it. On vfs each layer is a whole copy of all under it, so that such an image takes 20 times its size
+there. In January 24's campaign images of 15 to 30 GB took some 600 GB; the eight whose pulls ISO-Bench's logs show
+have 11, 20, 22, 27, 32, 33, 37 and 37 layers.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ RATIO = 1.8
 LAYERS = 25
 OWN_LAYERS = 5
 """Of them, those that no other image has."""
+SMALL = 1 * MB
+"""Bytes, compressed, of each of the others but the two lowest and the demo's tree."""
 LIMITS = {"overlay2": 2.0, "vfs": 3.0}
 
 LASTING = '''"""SIMULATED: the client starts by waiting, so that a job lasts as long as BENCH_WAIT says."""
@@ -128,18 +131,18 @@ def publish(registry: Registry, plan: Plan) -> None:
     extra = [f"ENV PYTHONPATH={ROOT} PYTHONUNBUFFERED=1", f"WORKDIR {ROOT}"]
     noise = random.Random(7)
 
-    def spread(name: str, size: int, count: int) -> list[dict[str, bytes]]:
-        """So many bytes, compressed, over so many layers."""
-        unpacked = int(size / count * RATIO)
-        return [dict(files_of(f"/opt/{name}-{number}", unpacked, noise)) for number in range(count)]
+    def layer(name: str, size: int) -> dict[str, bytes]:
+        """So many bytes, compressed."""
+        return dict(files_of(f"/opt/{name}", int(size * RATIO), noise))
 
-    layers = spread("shared", plan.shared - BASE, LAYERS - OWN_LAYERS - 2)  # the base, and the tree
+    small = [layer(f"small-{number}", SMALL) for number in range(LAYERS - OWN_LAYERS - 3)]
+    installed = layer("installed", plan.shared - BASE - SMALL * len(small))
     with contextlib.closing(Dockerd("overlay2")) as engine:
-        engine.image("isobench-benchmark/shared:1", [*layers, files], extra=extra)
+        engine.image("isobench-benchmark/shared:1", [installed, *small, files], extra=extra)
         for at in range(plan.commits):
             for arm in ("baseline", "human"):
                 name = image_of(arm, at)
-                own = spread(name, plan.own, OWN_LAYERS)
+                own = [layer(f"{name}-{number}", plan.own // OWN_LAYERS) for number in range(OWN_LAYERS)]
                 engine.image(f"isobench-benchmark/{name}", own, base="isobench-benchmark/shared:1")
                 engine.push(f"isobench-benchmark/{name}", registry.name(f"bench:{name}"))
                 print(f"published {name}", file=sys.stderr)
