@@ -41,7 +41,7 @@ class SmallDisk:
         try:
             options = [] if journal else ["-O", "^has_journal"]
             _run("mkfs.ext4", "-q", "-F", "-m", "0", *options, image)
-            # All that is written is somebody's: the inode tables of a sparse file are zero without the kernel's help.
+            # The inode tables of a sparse file are zero already: the kernel need not write zeros there for minutes.
             _run("mount", "-o", "loop,noinit_itable", image, self.path)
         except CannotMount:
             shutil.rmtree(self._folder)
