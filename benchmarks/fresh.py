@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from disks import small_disk
+from disks import SmallDisk
 from dockerd import Dockerd
 
 SIZE = 48_000_000_000
@@ -26,7 +26,7 @@ def fresh(driver: str) -> Iterator[tuple[Dockerd, Path]]:
     """An engine with this storage driver and an empty data-root, and the folder of its file system, where others may
     write too. Raises CannotMount, CannotStart."""
     with (
-        small_disk(SIZE, journal=True) as disk,
+        contextlib.closing(SmallDisk(SIZE, journal=True)) as disk,
         contextlib.closing(Dockerd(driver, data=disk.path / "data")) as engine,
     ):
         yield engine, disk.path

@@ -24,7 +24,7 @@ from typing import Literal
 
 import dockerd
 from campaigns import SERVE, THROUGHPUT, Images, Site, build_images, site_at, task
-from disks import MB, CannotMount, SmallDisk, small_disk
+from disks import MB, CannotMount, SmallDisk
 from dockerd import CannotStart, Dockerd, Host, Registry, until
 
 from isobench_tui.runner import faults
@@ -358,7 +358,7 @@ def main() -> int:
                 expected = undisturbed(site, options.jobs)
                 print(f"undisturbed: {len(expected)} jobs in {time.monotonic() - began:.0f} s", flush=True)
             with (
-                small_disk(DISK) if options.disk else contextlib.nullcontext() as disk,
+                contextlib.closing(SmallDisk(DISK)) if options.disk else contextlib.nullcontext() as disk,
                 site_at((disk.path if disk else Path(folder)) / "storm", host, images) as site,
             ):
                 chaos = Chaos(site, blows, options.freeze, disk)

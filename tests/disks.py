@@ -5,12 +5,10 @@ ext4 in a sparse file, so that filling one costs neither time nor space.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 MB = 1 << 20
@@ -78,13 +76,3 @@ def _run(*argv: str | Path) -> None:
     done = subprocess.run([*map(str, argv)], check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise CannotMount(f"{argv[0]}: {done.stderr.strip()}")
-
-
-@contextlib.contextmanager
-def small_disk(size: int, *, journal: bool = False) -> Iterator[SmallDisk]:
-    """A SmallDisk that is unmounted whatever happens."""
-    made = SmallDisk(size, journal=journal)
-    try:
-        yield made
-    finally:
-        made.close()

@@ -9,13 +9,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from bench import DEADLINE_S, GRACE, A, B, Bench, C, bench_at, task, until
+from conftest import disk_of
 from demotree import TREE
+from disks import MB
 from dockerd import Host
 from hub import Hub
 
@@ -465,41 +467,17 @@ def test_without_a_cache_only_online_tasks_ask_the_hub(bench: Bench, hub: Hub) -
 # ------------------------------------------------------------------------------------------------------ the disk
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Makes a folder of a size of its own; called again, it resizes it."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = False
-
-    def make(size: str) -> Path:
-        nonlocal mounted
-        options = f"remount,size={size}" if mounted else f"size={size}"
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True, check=False
-        )
-        if done.returncode:
-            pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-        mounted = True
-        return folder
-
-    yield make
-    if mounted:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_is_told_before_anything_is_fetched(
-    bench: Bench, hub: Hub, small_disk: Callable[[str], Path]
-) -> None:
+def test_a_full_disk_is_told_before_anything_is_fetched(bench: Bench, hub: Hub) -> None:
     hub.add(MODEL, FILES)
-    cache = small_disk("64m")
-    bench.cli("run", campaign(bench, cache), "--detach")
-    paused = until(lambda: bench.status()["paused"], "the queue pauses itself")
-    assert paused["failure"] == "disk_full"
-    assert paused["reason"].startswith(f"262 MiB needed in {cache} (model {MODEL} 262 MiB), 6")
-    assert hub.fetched() == []
-    small_disk("1g")
-    bench.cli("attach")
+    with disk_of(1024 * MB) as disk:
+        disk.fill(leave=64 * MB)
+        bench.cli("run", campaign(bench, disk.path), "--detach")
+        paused = until(lambda: bench.status()["paused"], "the queue pauses itself")
+        assert paused["failure"] == "disk_full"
+        assert paused["reason"].startswith(f"262 MiB needed in {disk.path} (model {MODEL} 262 MiB), 6")
+        assert hub.fetched() == []
+        disk.empty()
+        bench.cli("attach")
     assert attempts(bench)[-1]["outcome"] == "success"
 
 

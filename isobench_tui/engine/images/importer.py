@@ -2,7 +2,8 @@
 
 `POST /images/create?fromSrc=-` (Docker Engine API, "Create an image") takes the tar as its body and answers with one
 JSON object a line, the last of which has the image's id. Sending blocks while the engine unpacks: that is the pace.
-It has a thread of its own, so that the next pieces are made meanwhile.
+It has a thread of its own, so that the next pieces are made meanwhile; `abort` ends that wherever it is, so that it
+keeps no process alive.
 """
 
 from __future__ import annotations
